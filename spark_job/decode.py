@@ -1,0 +1,134 @@
+"""Image bytes to the pixels that the network sees.
+
+Documented treatment, in this order:
+
+1. EXIF (or XMP) orientation is applied; broken metadata is ignored.
+2. The first frame of an animation is the image.
+3. 16-bit greyscale is scaled to 8 bits (value / 257); 32-bit integer and float greyscale have no
+   agreed range and are rejected.
+4. Transparency (alpha channel, palette or colour key) is composited on white.
+5. CMYK, YCbCr, LAB, HSV, palette, greyscale and bilevel become RGB as Pillow converts them; colour
+   profiles are not applied.
+6. Resize to 224x224 with Pillow's default filter (bicubic), without cropping.
+
+Reasons for a reject at stage ``decode``: ``empty``, ``not-an-image``, ``unsupported-format``,
+``too-large``, ``truncated``, ``corrupt``, ``unsupported-pixels``.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from spark_job.errors import RejectedImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIDE = 224
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+# Our own limit applies before any pixel is decoded, so Pillow's guess at a bomb is switched off.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as the network sees it, and its size as a viewer would show it.
+
+    Attributes
+    ----------
+    pixels
+        uint8 [224, 224, 3], RGB.
+    width, height
+        Pixels of the original, after its orientation is applied.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+
+def decode(content: bytes, *, max_pixels: int) -> Decoded:
+    """Decode one image file's bytes.
+
+    Raises
+    ------
+    RejectedImageError
+        Where there is no usable image in `content`; see the module for the reasons.
+    """
+    if not content:
+        raise _reject("empty", "the file has zero bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of broken metadata, which is ignored here
+        image = _open(content)
+        if image.width * image.height > max_pixels:
+            raise _reject(
+                "too-large",
+                f"{image.width}x{image.height} pixels, more than the limit of {max_pixels:,}",
+            )
+        return _to_pixels(image)
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise _unidentified(content) from None
+    except Exception as error:  # a decoder's parser may raise anything on hostile bytes
+        raise _reject("corrupt", _describe(error)) from error
+
+
+def _unidentified(content: bytes) -> RejectedImageError:
+    """Tell a format that is not read here from bytes that are no image at all."""
+    try:
+        other = Image.open(io.BytesIO(content)).format
+    except Exception:
+        return _reject("not-an-image", f"no image format begins with {content[:8]!r}")
+    return _reject("unsupported-format", f"{other} is none of {', '.join(FORMATS)}")
+
+
+def _to_pixels(image: Image.Image) -> Decoded:
+    try:
+        image.load()
+        image = _upright(image)
+        pixels = np.asarray(_to_rgb(image).resize((SIDE, SIDE)))
+    except RejectedImageError:
+        raise
+    except Exception as error:  # as above
+        detail = _describe(error)
+        truncated = "truncated" in detail.lower() or isinstance(error, EOFError)
+        raise _reject("truncated" if truncated else "corrupt", detail) from error
+    return Decoded(pixels, image.width, image.height)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # unreadable metadata says nothing about the pixels
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise _reject("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _reject(reason: str, detail: str) -> RejectedImageError:
+    return RejectedImageError("decode", reason, detail)

@@ -1,0 +1,47 @@
+"""What can end a run, one exception per thing that a caller would do differently."""
+
+from __future__ import annotations
+
+
+class JobError(Exception):
+    """The run failed; the message is a sentence for a person. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(JobError):
+    """The arguments, or what they point to, cannot be used: correct them. Exit code 2."""
+
+    exit_code = 2
+
+
+class NoImagesError(JobError):
+    """There is nothing to work on: check the batch. Exit code 3."""
+
+    exit_code = 3
+
+
+class TooManyRejectsError(JobError):
+    """More images were rejected than allowed: read the rejects table. Exit code 4."""
+
+    exit_code = 4
+
+
+class RejectedImageError(Exception):
+    """One image cannot be used; it becomes a row of the rejects table, never a failed run.
+
+    Parameters
+    ----------
+    stage
+        Where it fell out: ``read``, ``decode`` or ``infer``.
+    reason
+        One of the words documented in :mod:`spark_job.decode` and :mod:`spark_job.images`.
+    detail
+        What exactly was wrong, for a person.
+    """
+
+    def __init__(self, stage: str, reason: str, detail: str) -> None:
+        super().__init__(f"{stage}: {reason}: {detail}")
+        self.stage = stage
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,240 @@
+"""Which images a batch holds: by listing its folder, or from a manifest.
+
+A listing is an Arrow table sorted by path with the columns ``path`` (relative to the batch's
+folder), ``label`` (the parent folder's name; null for an image that lies in none), ``bytes`` and
+``version`` (the time of the last change, UTC; both null where a manifest does not tell).
+
+Reasons for a reject at stage ``read``: ``missing`` (vanished, or a manifest named what is not
+there), ``too-large``, ``unreadable``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, fs, parquet
+
+from spark_job.errors import RejectedImageError, UsageError
+from spark_job.storage import FileTooLargeError, open_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from spark_job.storage import Folder
+
+EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+
+MAX_BYTES = 256_000_000
+"""A larger file is not read: 64 megapixels take less in any format, uncompressed RGBA included."""
+
+READ_AHEAD = 32
+"""Images in flight per task: at 300 images/s, enough for 100 ms between request and last byte."""
+
+READ_AHEAD_BYTES = 128_000_000
+"""Bytes in flight per task, so that large photographs do not fill the memory."""
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("bytes", pa.int64()),
+        ("version", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A batch's images.
+
+    Attributes
+    ----------
+    table
+        One row per image, see the module.
+    ignored
+        Files that are no images by their extension: how many of each extension.
+    """
+
+    table: pa.Table
+    ignored: Counter[str]
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as listed."""
+
+    path: str
+    label: str | None
+    bytes: int | None
+    version: str | None
+
+
+def list_images(folder: Folder) -> Listing:
+    """List the images below `folder`; names that begin with a dot are passed over.
+
+    Raises
+    ------
+    UsageError
+        Where `folder` is no folder that can be listed.
+    """
+    _require_folder(folder)
+    try:
+        top = _entries(folder.filesystem, folder.path, recursive=False)
+        below = [info.path for info in top if info.type == fs.FileType.Directory]
+        with ThreadPoolExecutor(16) as pool:  # one label at a time would be slow in S3
+            found = pool.map(lambda path: _entries(folder.filesystem, path, recursive=True), below)
+            parts = [_table(folder, top), *(_table(folder, entries) for entries in found)]
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{folder.uri} holds a file whose name is not UTF-8 ({error.object!r}); rename it"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot list {folder.uri}: {error}") from error
+    table = pa.concat_tables([table for table, _ in parts]).sort_by("path")
+    ignored: Counter[str] = sum((counts for _, counts in parts), Counter())
+    return Listing(table, ignored)
+
+
+def read_manifest(uri: str, folder: Folder) -> Listing:
+    """Take the images that the manifest at `uri` names, whether or not they exist.
+
+    Parameters
+    ----------
+    uri
+        A ``.csv`` (with a header) or ``.parquet`` file with a column ``path``: relative to
+        `folder`, or beginning with its URI.
+    folder
+        The batch's folder.
+
+    Raises
+    ------
+    UsageError
+        Where the manifest cannot be read or names something outside `folder`, or twice.
+    """
+    parent, _, name = uri.rpartition("/")
+    try:
+        content = open_folder(parent or ".").read(name)
+        if name.lower().endswith(".parquet"):
+            table = parquet.read_table(io.BytesIO(content), columns=["path"])
+        else:
+            text = csv.ConvertOptions(column_types={"path": pa.string()}, include_columns=["path"])
+            table = csv.read_csv(io.BytesIO(content), convert_options=text)
+        paths = [_relative(path, folder, uri) for path in table["path"].to_pylist()]
+    except FileNotFoundError:
+        raise UsageError(f"there is no manifest at {uri}") from None
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise UsageError(
+            f"cannot read the manifest {uri}: {error}; it is a CSV or Parquet file with a column "
+            "`path`"
+        ) from error
+    repeated = [path for path, count in Counter(paths).items() if count > 1]
+    if repeated:
+        raise UsageError(f"the manifest {uri} names {repeated[0]!r} more than once")
+    paths.sort()
+    nothing = [None] * len(paths)
+    columns = [paths, [_label(path) for path in paths], nothing, nothing]
+    return Listing(pa.table(columns, schema=SCHEMA), Counter())
+
+
+def read_ahead(
+    folder: Folder, images: Sequence[Image]
+) -> Iterator[tuple[Image, bytes | RejectedImageError]]:
+    """Yield each image with its bytes, or with why they cannot be had, in order.
+
+    Threads read up to `READ_AHEAD` images or `READ_AHEAD_BYTES` ahead of the caller.
+    """
+    waiting: deque[tuple[Image, Future[bytes | RejectedImageError]]] = deque()
+    ahead = 0
+    upcoming = iter(images)
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        try:
+            while True:
+                room = READ_AHEAD - len(waiting) if ahead < READ_AHEAD_BYTES else not waiting
+                for image in islice(upcoming, int(room)):
+                    waiting.append((image, pool.submit(_read, folder, image)))
+                    ahead += image.bytes or 0
+                if not waiting:
+                    return
+                image, content = waiting.popleft()
+                yield image, content.result()
+                ahead -= image.bytes or 0
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def to_images(table: pa.Table) -> list[Image]:
+    """Give the rows of a listing as values."""
+    return [Image(**row) for row in table.to_pylist()]
+
+
+def _read(folder: Folder, image: Image) -> bytes | RejectedImageError:
+    try:
+        return folder.read(image.path, limit=MAX_BYTES)
+    except FileNotFoundError as error:
+        return RejectedImageError("read", "missing", str(error))
+    except FileTooLargeError as error:
+        detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"
+        return RejectedImageError("read", "too-large", detail)
+    except OSError as error:
+        return RejectedImageError("read", "unreadable", str(error))
+
+
+def _require_folder(folder: Folder) -> None:
+    try:
+        kind = folder.filesystem.get_file_info(folder.path).type
+    except OSError as error:
+        raise UsageError(f"cannot look at {folder.uri}: {error}") from error
+    if kind == fs.FileType.NotFound:
+        raise UsageError(f"there is no folder {folder.uri}; check --images")
+    if kind != fs.FileType.Directory:
+        raise UsageError(
+            f"{folder.uri} is a file; --images takes the folder that holds a batch's images"
+        )
+
+
+def _entries(filesystem: fs.FileSystem, path: str, *, recursive: bool) -> list[fs.FileInfo]:
+    entries: list[fs.FileInfo] = filesystem.get_file_info(fs.FileSelector(path, recursive=recursive))
+    return entries
+
+
+def _table(folder: Folder, entries: Iterable[fs.FileInfo]) -> tuple[pa.Table, Counter[str]]:
+    rows: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    ignored: Counter[str] = Counter()
+    changed = []
+    for info in entries:
+        path = info.path[len(folder.path) + 1 :]
+        if info.type != fs.FileType.File or "/." in f"/{path}":
+            continue
+        if info.extension.lower() not in EXTENSIONS:
+            ignored[info.extension.lower()] += 1
+            continue
+        rows["path"].append(path)
+        rows["label"].append(_label(path))
+        rows["bytes"].append(info.size)
+        changed.append(info.mtime_ns)
+    times = pa.array(changed, pa.timestamp("ns"))
+    rows["version"] = pc.strftime(times, "%Y-%m-%dT%H:%M:%SZ") if changed else []
+    return pa.table(rows, schema=SCHEMA), ignored
+
+
+def _label(path: str) -> str | None:
+    parents = path.split("/")[:-1]
+    return parents[-1] if parents else None
+
+
+def _relative(path: str | None, folder: Folder, manifest: str) -> str:
+    relative = (path or "").removeprefix(f"{folder.uri}/")
+    if not relative or relative.startswith("/") or ".." in relative.split("/") or "://" in relative:
+        raise UsageError(
+            f"the manifest {manifest} names {path!r}, which does not lie in {folder.uri}; its "
+            "paths are relative to --images"
+        )
+    return relative

@@ -1,0 +1,156 @@
+"""Principal components from moments, and vectors from principal components.
+
+I. T. Jolliffe, "Principal Component Analysis", 2nd ed., Springer 2002: sections 2.3 (correlation
+or covariance matrix) and 6.1.1 (how many components, by cumulative percentage of variance).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spark_job.errors import JobError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from spark_job.moments import Moments
+
+
+@dataclass(frozen=True)
+class PCAModel:
+    """A fitted PCA of d features with k components kept, in float64.
+
+    Attributes
+    ----------
+    mean
+        [d], subtracted from the features.
+    scale
+        [d], divides them: the standard deviations (n - 1), or ones; one where a feature is constant.
+    components
+        [k, d], orthonormal rows; the largest loading of each, by magnitude, is positive.
+    eigenvalues
+        [d], the whole spectrum of the correlation (or covariance) matrix, descending.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    components: NDArray[np.float64]
+    eigenvalues: NDArray[np.float64]
+
+    @property
+    def k(self) -> int:
+        """Number of components kept."""
+        return len(self.components)
+
+    @property
+    def explained_variance_ratio(self) -> NDArray[np.float64]:
+        """Share of the variance per component, [d], for the whole spectrum."""
+        return self.eigenvalues / self.eigenvalues.sum()
+
+    @property
+    def variance_kept(self) -> float:
+        """Share of the variance that the k components explain together."""
+        return float(self.explained_variance_ratio[: self.k].sum())
+
+    def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Vectors [n, k] of `features` [n, d]: centred, scaled, onto the components."""
+        standardized = (features.astype(np.float64) - self.mean) / self.scale
+        vectors: NDArray[np.float32] = (standardized @ self.components.T).astype(np.float32)
+        return vectors
+
+    def to_bytes(self) -> bytes:
+        """Serialize as an ``.npz`` file with the attributes' names, and k."""
+        file = io.BytesIO()
+        np.savez(
+            file,
+            mean=self.mean,
+            scale=self.scale,
+            components=self.components,
+            eigenvalues=self.eigenvalues,
+            k=self.k,
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> PCAModel:
+        """Read what `to_bytes` wrote."""
+        with np.load(io.BytesIO(content)) as file:
+            return cls(file["mean"], file["scale"], file["components"], file["eigenvalues"])
+
+
+def fit(
+    moments: Moments,
+    *,
+    variance: float | None = None,
+    components: int | None = None,
+    standardize: bool = True,
+) -> PCAModel:
+    """Fit a PCA by an explained share of the variance, or with a number of components.
+
+    Parameters
+    ----------
+    moments
+        Of the features, at least two vectors that differ.
+    variance
+        Keep the fewest components whose shares add up to more than this, in (0, 1].
+    components
+        Keep so many; no more than the data's rank are kept in any case, since the rest is noise.
+    standardize
+        Divide each feature by its standard deviation, unless it is constant.
+
+    Raises
+    ------
+    JobError
+        Where the vectors do not vary, so that there is nothing to fit.
+    """
+    if moments.n < 2:
+        raise JobError(
+            f"a PCA needs at least two images that differ, and {moments.n} could be used; add "
+            "images to the batch"
+        )
+    covariance = moments.scatter / (moments.n - 1)
+    deviation = np.sqrt(np.diag(covariance))
+    alive = deviation > _rounding(moments)
+    if not alive.any():
+        raise JobError(
+            f"a PCA needs images that differ, and all {moments.n} have the same features; add "
+            "other images to the batch"
+        )
+    scale = np.where(alive & standardize, deviation, 1.0)
+    matrix = covariance / np.outer(scale, scale)
+    matrix[~alive] = 0.0
+    matrix[:, ~alive] = 0.0
+    ascending, vectors = np.linalg.eigh(matrix)
+    eigenvalues = np.maximum(ascending[::-1], 0.0)
+    rank = _rank(eigenvalues, moments.n)
+    if components is None:
+        cumulative = np.cumsum(eigenvalues) / eigenvalues.sum()
+        components = int(np.searchsorted(cumulative, variance, side="right")) + 1
+    kept = vectors[:, ::-1].T[: min(components, rank)]
+    return PCAModel(moments.mean, scale, _with_fixed_signs(kept), eigenvalues)
+
+
+def _rounding(moments: Moments) -> NDArray[np.float64]:
+    """Standard deviation below which a feature is constant but for float64's rounding, [d]."""
+    return np.finfo(np.float64).eps * np.abs(moments.mean) * np.sqrt(moments.n)
+
+
+def _rank(eigenvalues: NDArray[np.float64], n: int) -> int:
+    """Number of components that are more than noise; n vectors span n - 1 dimensions at most.
+
+    The noise floor is on singular values, sqrt(eps) * sigma_1, hence eps on eigenvalues.
+    """
+    above = eigenvalues > np.finfo(np.float64).eps * len(eigenvalues) * eigenvalues[0]
+    return min(int(above.sum()), n - 1)
+
+
+def _with_fixed_signs(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make each row's largest loading positive, as scikit-learn's ``svd_flip`` does by rows."""
+    largest = np.abs(components).argmax(axis=1)
+    signs = np.sign(components[np.arange(len(components)), largest])
+    flipped: NDArray[np.float64] = components * signs[:, np.newaxis]
+    return flipped
