@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 CONTEXT_KEY: Final = "orchard"
 
+# EMR's managed service policy acts only on what bears this tag.
+EMR_TAG: Final = "for-use-with-amazon-emr-managed-policies"
+# The state machine's role acts only on clusters that bear its own stack's name under this tag.
+STACK_TAG: Final = "orchard-stack"
+
 EU_REGIONS: Final = (
     "eu-central-1",
     "eu-central-2",
@@ -299,6 +304,7 @@ class OrchardConfig:
         block = node.try_get_context(CONTEXT_KEY) or {}
         if not isinstance(block, Mapping):
             raise _refusal(CONTEXT_KEY, block, "a block of keys and values")
+        block = {key: value for key, value in block.items() if key != "//"}
         for key in block:
             _refuse_unknown(key)
         overrides = node.get_all_context()
@@ -336,6 +342,11 @@ def cluster_name_prefix(stack_name: str) -> str:
     stack's clusters, which events can then tell apart by name alone.
     """
     return f"orchard/{stack_name}/"
+
+
+def cluster_tags(stack_name: str, config: OrchardConfig) -> dict[str, str]:
+    """Return the tags of every cluster of a stack, which the roles' policies and the bill rely on."""
+    return {EMR_TAG: "true", STACK_TAG: stack_name, "project": "orchard", "dataset": config.dataset}
 
 
 def check_region(region: str, config: OrchardConfig) -> None:
