@@ -345,7 +345,7 @@ def cluster_name_prefix(stack_name: str) -> str:
 
 
 def cluster_tags(stack_name: str, config: OrchardConfig) -> dict[str, str]:
-    """Return the tags of every cluster of a stack, which the roles' policies and the bill rely on."""
+    """Return the tags of every cluster of a stack: policies and the bill rely on them."""
     return {EMR_TAG: "true", STACK_TAG: stack_name, "project": "orchard", "dataset": config.dataset}
 
 
