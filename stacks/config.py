@@ -391,6 +391,14 @@ def _check_combinations(config: OrchardConfig) -> None:
             low,
             f"at most managed_scaling_max_units ({high}), and set with it",
         )
+    if high is not None and config.vpc_id is None:
+        # https://docs.aws.amazon.com/emr/latest/ManagementGuide/emr-managed-scaling.html
+        raise _refusal(
+            "managed_scaling_max_units",
+            high,
+            "a number only in a VPC of your own (vpc_id) with a route to the internet, since EMR"
+            " managed scaling reports to a public endpoint",
+        )
     needed = config.job_timeout_minutes + _CLUSTER_OVERHEAD_MINUTES
     if config.execution_timeout_minutes < needed:
         raise _refusal(

@@ -1,0 +1,295 @@
+"""What tells people: the alert topic, alarms, a dashboard, a budget, a watch over clusters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aws_cdk import Aws, Duration, Stack, aws_budgets, aws_iam, aws_sns
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from stacks.config import STACK_TAG, OrchardConfig, cluster_name_prefix
+from stacks.identity import act_on_clusters
+from stacks.logs import state_machine_log
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_s3
+
+_PERIOD: Final = Duration.minutes(5)
+_ENDED: Final = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
+_WEEK: Final = Duration.days(7)
+
+
+def alert_topic(scope: Construct, construct_id: str, *, config: OrchardConfig) -> aws_sns.Topic:
+    """Return the topic that a batch's success and failure and the alarms are published to."""
+    topic = aws_sns.Topic(scope, construct_id, enforce_ssl=True)
+    # A topic with a policy of its own loses the default one, by which alarms may publish.
+    topic.add_to_resource_policy(
+        aws_iam.PolicyStatement(
+            principals=[aws_iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+            actions=["sns:Publish"],
+            resources=[topic.topic_arn],
+            conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+        )
+    )
+    if config.alert_email is not None:
+        topic.add_subscription(subscriptions.EmailSubscription(config.alert_email))
+    return topic
+
+
+class Monitoring(Construct):
+    """Alarms, a dashboard and, when an address is configured, a monthly budget.
+
+    Attributes
+    ----------
+    watch
+        The state machine that looks at each cluster again after ``cluster_alive_alarm_minutes``
+        and fails when it is still alive: EMR's own metrics know clusters by id only, so that no
+        alarm on them could be written before the cluster exists.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: OrchardConfig,
+        state_machine: sfn.IStateMachine,
+        topic: aws_sns.ITopic,
+        bucket: aws_s3.IBucket,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.watch = _watch(self, config, topic)
+        to_topic = actions.SnsAction(topic)
+        failed = _any(
+            self,
+            "FailedExecutions",
+            "An Orchard batch failed, timed out or was aborted: see its execution's last event.",
+            failed=state_machine.metric_failed(period=_PERIOD),
+            timed_out=state_machine.metric_timed_out(period=_PERIOD),
+            aborted=state_machine.metric_aborted(period=_PERIOD),
+        )
+        alive = _any(
+            self,
+            "ClusterAliveTooLong",
+            f"An Orchard cluster lives for more than {config.cluster_alive_alarm_minutes} minutes,"
+            " or could not be looked at: terminate it in the EMR console unless it is wanted.",
+            failed=self.watch.metric_failed(period=_PERIOD),
+        )
+        for alarm in (failed, alive):
+            alarm.add_alarm_action(to_topic)
+        _dashboard(self, state_machine, bucket, (failed, alive))
+        if config.alert_email is not None:
+            _budget(self, config, config.alert_email)
+
+
+def _any(
+    scope: Construct, construct_id: str, description: str, **metrics: cloudwatch.IMetric
+) -> cloudwatch.Alarm:
+    """Return an alarm that rings when any of the counts is above zero."""
+    return cloudwatch.Alarm(
+        scope,
+        construct_id,
+        alarm_description=description,
+        metric=cloudwatch.MathExpression(
+            expression=" + ".join(metrics),
+            using_metrics=dict(metrics),
+            period=_PERIOD,
+            label=construct_id,
+        ),
+        threshold=0,
+        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+        evaluation_periods=1,
+        treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+    )
+
+
+def _watch(scope: Construct, config: OrchardConfig, topic: aws_sns.ITopic) -> sfn.StateMachine:
+    watch = sfn.StateMachine(
+        scope,
+        "Watch",
+        definition_body=sfn.DefinitionBody.from_chainable(_watch_states(scope, config, topic)),
+        comment="Looks at a cluster again once it should long have ended.",
+        timeout=Duration.minutes(config.cluster_alive_alarm_minutes + 30),
+        tracing_enabled=True,
+        logs=sfn.LogOptions(
+            destination=state_machine_log(scope, "WatchLog", config=config),
+            level=sfn.LogLevel.ALL,
+        ),
+    )
+    watch.add_to_role_policy(act_on_clusters(scope, "DescribeCluster"))
+    topic.grant_publish(watch)
+    events.Rule(
+        scope,
+        "ClusterStarted",
+        description="A cluster of this stack was created: look at it again later.",
+        event_pattern=events.EventPattern(
+            source=["aws.emr"],
+            detail_type=["EMR Cluster State Change"],
+            detail={
+                "state": ["STARTING"],
+                "name": [{"prefix": cluster_name_prefix(Stack.of(scope).stack_name)}],
+            },
+        ),
+        targets=[
+            targets.SfnStateMachine(
+                watch,
+                input=events.RuleTargetInput.from_object(
+                    {
+                        "cluster": events.EventField.from_path("$.detail.clusterId"),
+                        "name": events.EventField.from_path("$.detail.name"),
+                    }
+                ),
+            )
+        ],
+    )
+    return watch
+
+
+def _watch_states(scope: Construct, config: OrchardConfig, topic: aws_sns.ITopic) -> sfn.IChainable:
+    minutes = config.cluster_alive_alarm_minutes
+    # Plain states rather than CDK's tasks, whose grants cannot carry the condition on the tag.
+    look = sfn.CustomState(
+        scope,
+        "DescribeCluster",
+        state_json={
+            "Type": "Task",
+            "Resource": f"arn:{Aws.PARTITION}:states:::aws-sdk:emr:describeCluster",
+            "Parameters": {"ClusterId.$": "$.cluster"},
+            "ResultSelector": {"state.$": "$.Cluster.Status.State"},
+            "ResultPath": "$.now",
+            "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 30, "MaxAttempts": 4}],
+        },
+    )
+    tell = sfn.CustomState(
+        scope,
+        "TellThatItLives",
+        state_json={
+            "Type": "Task",
+            "Resource": f"arn:{Aws.PARTITION}:states:::sns:publish",
+            "Parameters": {
+                "TopicArn": topic.topic_arn,
+                "Subject": "Orchard: a cluster is still alive",
+                "Message.$": "States.Format('Cluster {} ({}) is still {} after "
+                f"{minutes} minutes, and is being paid for. Unless it is wanted, end it with: "
+                "aws emr terminate-clusters --cluster-ids {}',"
+                " $.cluster, $.name, $.now.state, $.cluster)",
+            },
+            "ResultPath": None,
+        },
+    )
+    lives = sfn.Fail(
+        scope,
+        "StillAlive",
+        error="ClusterAliveTooLong",
+        cause=f"The cluster is still alive after {minutes} minutes.",
+    )
+    ended = sfn.Condition.or_(*(sfn.Condition.string_equals("$.now.state", s) for s in _ENDED))
+    return (
+        sfn.Wait(scope, "WaitUntilLate", time=sfn.WaitTime.duration(Duration.minutes(minutes)))
+        .next(look)
+        .next(
+            sfn.Choice(scope, "HasItEnded")
+            .when(ended, sfn.Succeed(scope, "Ended"))
+            .otherwise(sfn.Chain.start(tell).next(lives))
+        )
+    )
+
+
+def _dashboard(
+    scope: Construct,
+    state_machine: sfn.IStateMachine,
+    bucket: aws_s3.IBucket,
+    alarms: tuple[cloudwatch.Alarm, ...],
+) -> None:
+    hour, day = Duration.hours(1), Duration.days(1)
+    stored = [
+        cloudwatch.Metric(
+            namespace="AWS/S3",
+            metric_name="BucketSizeBytes",
+            dimensions_map={"BucketName": bucket.bucket_name, "StorageType": "StandardStorage"},
+            statistic="Average",
+            period=day,
+        )
+    ]
+    cloudwatch.Dashboard(
+        scope,
+        "Dashboard",
+        default_interval=_WEEK,
+        widgets=[
+            [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24)],
+            [
+                cloudwatch.GraphWidget(
+                    title="Batches",
+                    width=12,
+                    left=[
+                        state_machine.metric_started(period=hour),
+                        state_machine.metric_succeeded(period=hour),
+                        state_machine.metric_failed(period=hour),
+                    ],
+                ),
+                cloudwatch.GraphWidget(
+                    title="Time per batch (ms)",
+                    width=12,
+                    left=[
+                        state_machine.metric_time(period=hour, statistic="p50"),
+                        state_machine.metric_time(period=hour, statistic="Maximum"),
+                    ],
+                ),
+            ],
+            [
+                cloudwatch.GraphWidget(
+                    title="Core nodes running, of every cluster in the account",
+                    width=12,
+                    left=[
+                        cloudwatch.MathExpression(
+                            expression="SEARCH('{AWS/ElasticMapReduce,JobFlowId}"
+                            " MetricName=\"CoreNodesRunning\"', 'Maximum', 300)",
+                            using_metrics={},
+                            label="",
+                        )
+                    ],
+                ),
+                cloudwatch.GraphWidget(title="Data stored (bytes)", width=12, left=stored),
+            ],
+        ],
+    )
+
+
+def _budget(scope: Construct, config: OrchardConfig, address: str) -> None:
+    def alert(kind: str, percent: int) -> aws_budgets.CfnBudget.NotificationWithSubscribersProperty:
+        return aws_budgets.CfnBudget.NotificationWithSubscribersProperty(
+            notification=aws_budgets.CfnBudget.NotificationProperty(
+                notification_type=kind,
+                comparison_operator="GREATER_THAN",
+                threshold=percent,
+                threshold_type="PERCENTAGE",
+            ),
+            subscribers=[
+                aws_budgets.CfnBudget.SubscriberProperty(subscription_type="EMAIL", address=address)
+            ],
+        )
+
+    aws_budgets.CfnBudget(
+        scope,
+        "Budget",
+        budget=aws_budgets.CfnBudget.BudgetDataProperty(
+            budget_type="COST",
+            time_unit="MONTHLY",
+            budget_limit=aws_budgets.CfnBudget.SpendProperty(
+                amount=config.monthly_budget_usd, unit="USD"
+            ),
+            # Counts once the tag is activated as a cost allocation tag in the billing console.
+            cost_filters={"TagKeyValue": [f"user:{STACK_TAG}${Stack.of(scope).stack_name}"]},
+        ),
+        notifications_with_subscribers=[
+            alert("ACTUAL", 80),
+            alert("ACTUAL", 100),
+            alert("FORECASTED", 100),
+        ],
+    )

@@ -1,0 +1,191 @@
+"""The private network that clusters live in: no internet, S3 through an endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aws_cdk import Annotations, Aws, Fn, Tags, aws_ec2, aws_iam
+from constructs import Construct
+
+from stacks.config import EMR_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import aws_s3
+
+    from stacks.config import OrchardConfig
+
+# The ports on which EMR's control plane and the cluster's own manager talk to each other.
+_TO_NODES: Final = 8443
+_TO_SERVICE: Final = 9443
+
+
+class Network(Construct):
+    """A VPC of the stack's own, or an existing one, and EMR's three security groups.
+
+    Attributes
+    ----------
+    vpc
+        The VPC.
+    subnet_ids
+        Its private subnets; a cluster takes one of them.
+    primary_group, core_group, service_group
+        EMR's managed security groups: the primary node, the other nodes, and EMR's own interface
+        in a private subnet. They hold the rules that EMR would otherwise add by itself, which
+        would keep the stack from deleting them.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
+        super().__init__(scope, construct_id)
+        if config.vpc_id is None:
+            own = _own_vpc(self, config)
+            self.vpc: aws_ec2.IVpc = own
+            self.subnet_ids = [subnet.subnet_id for subnet in own.isolated_subnets]
+        else:
+            self.vpc = aws_ec2.Vpc.from_vpc_attributes(
+                self,
+                "Vpc",
+                vpc_id=config.vpc_id,
+                availability_zones=list(config.availability_zones),
+                isolated_subnet_ids=list(config.subnet_ids),
+            )
+            self.subnet_ids = list(config.subnet_ids)
+            Annotations.of(self).add_info(
+                f"{config.vpc_id} is not Orchard's own: its subnets need a route to S3 and the tag"
+                f" {EMR_TAG}=true."
+            )
+        self.primary_group = self._group("Primary", "Primary nodes of Orchard clusters")
+        self.core_group = self._group("Core", "Core and task nodes of Orchard clusters")
+        self.service_group = self._group("Service", "EMR interface to Orchard clusters")
+        _let_emr_work(self.primary_group, self.core_group, self.service_group)
+
+    def log_flows_to(self, bucket: aws_s3.IBucket) -> None:
+        """Write the VPC's flow logs under ``flow/`` of a bucket; an existing VPC has its own."""
+        if isinstance(self.vpc, aws_ec2.Vpc):
+            self.vpc.add_flow_log(
+                "FlowLog",
+                destination=aws_ec2.FlowLogDestination.to_s3(bucket, "flow/"),
+                traffic_type=aws_ec2.FlowLogTrafficType.ALL,
+            )
+
+    def _group(self, name: str, description: str) -> aws_ec2.SecurityGroup:
+        group = aws_ec2.SecurityGroup(
+            self,
+            f"{name}Group",
+            vpc=self.vpc,
+            description=description,
+            allow_all_outbound=name != "Service",
+        )
+        Tags.of(group).add(EMR_TAG, "true")
+        return group
+
+
+def _own_vpc(scope: Construct, config: OrchardConfig) -> aws_ec2.Vpc:
+    vpc = aws_ec2.Vpc(
+        scope,
+        "Vpc",
+        ip_addresses=aws_ec2.IpAddresses.cidr(config.vpc_cidr),
+        # The region's first two zones, chosen at deployment: no account is needed at synth.
+        availability_zones=[Fn.select(index, Fn.get_azs()) for index in range(2)],
+        nat_gateways=0,
+        subnet_configuration=[
+            aws_ec2.SubnetConfiguration(
+                name="Cluster", subnet_type=aws_ec2.SubnetType.PRIVATE_ISOLATED
+            )
+        ],
+        # Emptying the default group takes a Lambda function; nothing of ours uses that group.
+        restrict_default_security_group=False,
+    )
+    Tags.of(vpc).add(EMR_TAG, "true")
+    endpoint = vpc.add_gateway_endpoint("S3", service=aws_ec2.GatewayVpcEndpointAwsService.S3)
+    for statement in _s3_endpoint_policy():
+        endpoint.add_to_policy(statement)
+    for name, service in _interface_endpoints(config):
+        vpc.add_interface_endpoint(
+            name,
+            service=service,
+            subnets=aws_ec2.SubnetSelection(subnet_type=aws_ec2.SubnetType.PRIVATE_ISOLATED),
+        )
+    return vpc
+
+
+def _interface_endpoints(
+    config: OrchardConfig,
+) -> Sequence[tuple[str, aws_ec2.InterfaceVpcEndpointAwsService]]:
+    """Return the paid endpoints, each there only for the knob that needs it."""
+    services = aws_ec2.InterfaceVpcEndpointAwsService
+    endpoints = []
+    if config.kms:
+        # Nodes unlock their encrypted disks with the key.
+        endpoints.append(("Kms", services.KMS))
+    if config.ssm:
+        endpoints += [
+            ("Ssm", services.SSM),
+            ("SsmMessages", services.SSM_MESSAGES),
+            ("Ec2Messages", services.EC2_MESSAGES),
+        ]
+    return endpoints
+
+
+def _s3_endpoint_policy() -> Sequence[aws_iam.PolicyStatement]:
+    """Let nodes reach this account's buckets and those that EMR documents, and no other.
+
+    Even code that went astray in a cluster could not carry images to a foreign bucket. The list
+    is EMR's for release 7 in private subnets:
+    https://docs.aws.amazon.com/emr/latest/ManagementGuide/private-subnet-iampolicy.html
+    """
+    region, arn = Aws.REGION, f"arn:{Aws.PARTITION}:s3:::"
+    anyone = [aws_iam.AnyPrincipal()]
+    return (
+        aws_iam.PolicyStatement(
+            sid="OwnAccount",
+            principals=anyone,
+            actions=[
+                "s3:Get*",
+                "s3:List*",
+                "s3:Put*",
+                "s3:DeleteObject",
+                "s3:AbortMultipartUpload",
+            ],
+            # Any bucket, as long as it is this account's; the role's policy narrows it further.
+            resources=["*"],
+            conditions={"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}},
+        ),
+        aws_iam.PolicyStatement(
+            sid="PackageRepositories",
+            principals=anyone,
+            actions=["s3:GetObject"],
+            resources=[
+                f"{arn}al2023-repos-{region}-de612dc2/*",
+                f"{arn}repo.{region}.emr.amazonaws.com/*",
+            ],
+        ),
+        aws_iam.PolicyStatement(
+            sid="EmrLogsAndHistory",
+            principals=anyone,
+            actions=["s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:AbortMultipartUpload"],
+            resources=[
+                f"{arn}aws157-logs-prod-{region}/*",
+                f"{arn}prod.{region}.appinfo.src",
+                f"{arn}prod.{region}.appinfo.src/*",
+            ],
+        ),
+    )
+
+
+def _let_emr_work(
+    primary: aws_ec2.SecurityGroup, core: aws_ec2.SecurityGroup, service: aws_ec2.SecurityGroup
+) -> None:
+    every_protocol = (aws_ec2.Port.all_tcp(), aws_ec2.Port.all_udp(), aws_ec2.Port.all_icmp())
+    for group in (primary, core):
+        for peer in (primary, core):
+            for port in every_protocol:
+                group.add_ingress_rule(peer, port, "Between the nodes of a cluster")
+        group.add_ingress_rule(
+            service, aws_ec2.Port.tcp(_TO_NODES), "From the control plane of EMR"
+        )
+        service.add_egress_rule(group, aws_ec2.Port.tcp(_TO_NODES), "To the manager of a cluster")
+    service.add_ingress_rule(
+        primary, aws_ec2.Port.tcp(_TO_SERVICE), "From the manager of a cluster"
+    )

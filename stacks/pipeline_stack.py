@@ -1,0 +1,91 @@
+"""One dataset's stack: composes the constructs, and says who may use what."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_cdk import CfnOutput, Environment, Stack, Tags, Token
+
+from stacks import identity
+from stacks.artifacts import Artifacts
+from stacks.config import STACK_TAG, OrchardConfig, check_region
+from stacks.identity import Identity
+from stacks.monitoring import alert_topic
+from stacks.network import Network
+from stacks.storage import Storage
+
+if TYPE_CHECKING:
+    from constructs import Construct
+
+_REGION_WITHOUT_PROFILE: Final = "eu-west-1"
+
+
+class PipelineStack(Stack):
+    """Everything that turns batches of images into vectors; several may live in one app.
+
+    Parameters
+    ----------
+    config
+        The knobs; ``OrchardConfig()`` deploys the defaults.
+    **options
+        Passed on to :class:`aws_cdk.Stack`; ``env`` is the AWS CLI profile's when not given.
+
+    Raises
+    ------
+    ConfigError
+        When the region is not among ``config.allowed_regions``.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, config: OrchardConfig, **options: Any
+    ) -> None:
+        options.setdefault("env", environment(config))
+        options.setdefault("description", f"Orchard: images of {config.dataset} into vectors")
+        super().__init__(scope, construct_id, **options)
+        if not Token.is_unresolved(self.region):
+            check_region(self.region, config)
+
+        self.storage = Storage(self, "Storage", config=config)
+        self.network = Network(self, "Network", config=config)
+        self.artifacts = Artifacts(self, "Artifacts", config=config)
+        self.identity = Identity(self, "Identity", config=config)
+        self.topic = alert_topic(self, "Alerts", config=config)
+
+        self._grant()
+        self.network.log_flows_to(self.storage.logs)
+        for key, value in _cost_tags(self, config).items():
+            Tags.of(self).add(key, value)
+        self._outputs()
+
+    def _grant(self) -> None:
+        storage, roles = self.storage, self.identity
+        identity.work_on_batches(
+            roles.instance_role, data=storage.data, logs=storage.logs, key=storage.key
+        )
+        self.artifacts.grant_read(roles.instance_role)
+        identity.look_at_batches(roles.state_machine_role, data=storage.data, key=storage.key)
+        identity.run_clusters(
+            roles.state_machine_role,
+            service_role=roles.service_role,
+            instance_role=roles.instance_role,
+        )
+        self.topic.grant_publish(roles.state_machine_role)
+        if storage.key is not None:
+            identity.encrypt_disks(roles.service_role, storage.key)
+
+    def _outputs(self) -> None:
+        CfnOutput(self, "DataBucket", value=self.storage.data.bucket_name)
+        CfnOutput(self, "LogBucket", value=self.storage.logs.bucket_name)
+
+
+def environment(config: OrchardConfig) -> Environment:
+    """Return where to deploy: the configured region, else the profile's; any account."""
+    return Environment(
+        account=os.environ.get("CDK_DEFAULT_ACCOUNT"),
+        region=config.region or os.environ.get("CDK_DEFAULT_REGION") or _REGION_WITHOUT_PROFILE,
+    )
+
+
+def _cost_tags(stack: Stack, config: OrchardConfig) -> dict[str, str]:
+    return {"project": "orchard", "dataset": config.dataset, STACK_TAG: stack.stack_name}

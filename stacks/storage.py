@@ -1,0 +1,108 @@
+"""Where images, results, models and logs live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aws_cdk import Annotations, Duration, RemovalPolicy, aws_kms, aws_s3
+from constructs import Construct
+
+if TYPE_CHECKING:
+    from stacks.config import OrchardConfig
+
+# A multipart upload that no one finished in a week belongs to a node that is gone; since EMR 7.10
+# nothing else cleans them up, and their parts are billed.
+_INCOMPLETE_UPLOADS = Duration.days(7)
+
+
+class Storage(Construct):
+    """The data bucket, the log bucket and, when asked for, the key of the data.
+
+    Attributes
+    ----------
+    data
+        ``images/``, ``results/`` and ``models/``: private, TLS-only, encrypted, versioned.
+    logs
+        ``emr/``, ``access/`` and ``flow/``, expiring after ``log_retention_days``.
+    key
+        The KMS key of the data, or None under SSE-S3.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
+        super().__init__(scope, construct_id)
+        removal = RemovalPolicy.DESTROY if config.deletes_data else RemovalPolicy.RETAIN
+        if (config.removal_policy == "destroy") != config.delete_data:
+            Annotations.of(self).add_warning_v2(
+                "orchard:one-key",
+                "The buckets stay when the stack is deleted, since only one of"
+                " removal_policy=destroy and delete_data=true is set; set both to delete them.",
+            )
+        self.key = _key(self, config, removal)
+        self.logs = aws_s3.Bucket(
+            self,
+            "Logs",
+            # S3 delivers access logs to SSE-S3 buckets only, so KMS is never used here.
+            encryption=aws_s3.BucketEncryption.S3_MANAGED,
+            block_public_access=aws_s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=aws_s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            removal_policy=removal,
+            lifecycle_rules=[
+                aws_s3.LifecycleRule(
+                    expiration=Duration.days(config.log_retention_days),
+                    abort_incomplete_multipart_upload_after=_INCOMPLETE_UPLOADS,
+                )
+            ],
+        )
+        self.data = aws_s3.Bucket(
+            self,
+            "Data",
+            encryption=aws_s3.BucketEncryption.KMS
+            if self.key
+            else aws_s3.BucketEncryption.S3_MANAGED,
+            encryption_key=self.key,
+            bucket_key_enabled=True if self.key else None,
+            block_public_access=aws_s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=aws_s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            versioned=True,
+            removal_policy=removal,
+            server_access_logs_bucket=self.logs,
+            server_access_logs_prefix="access/",
+            lifecycle_rules=[
+                aws_s3.LifecycleRule(
+                    noncurrent_version_expiration=Duration.days(config.noncurrent_days),
+                    expired_object_delete_marker=True,
+                    abort_incomplete_multipart_upload_after=_INCOMPLETE_UPLOADS,
+                )
+            ],
+        )
+        _send_events(self.data)
+
+
+def _key(scope: Construct, config: OrchardConfig, removal: RemovalPolicy) -> aws_kms.IKey | None:
+    if isinstance(config.kms, str):
+        return aws_kms.Key.from_key_arn(scope, "Key", config.kms)
+    if config.kms:
+        return aws_kms.Key(
+            scope,
+            "Key",
+            description="Orchard's images, results and models",
+            enable_key_rotation=True,
+            removal_policy=removal,
+        )
+    return None
+
+
+def _send_events(bucket: aws_s3.Bucket) -> None:
+    # The high-level `event_bridge_enabled` would bring a Lambda function to set one property.
+    resource = bucket.node.default_child
+    if not isinstance(resource, aws_s3.CfnBucket):
+        raise TypeError(f"{bucket.node.path} is not backed by a bucket resource.")
+    resource.notification_configuration = aws_s3.CfnBucket.NotificationConfigurationProperty(
+        event_bridge_configuration=aws_s3.CfnBucket.EventBridgeConfigurationProperty(
+            event_bridge_enabled=True
+        )
+    )
