@@ -191,7 +191,8 @@ def _download(pins: list[Pin], machine: str, folder: Path) -> None:
             f"{sys.executable} has no pip to download wheels with: install the development "
             "requirements, or run `python -m ensurepip`."
         )
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(NODE_GLIBC, OLDEST_GLIBC - 1, -1)]
+    glibcs = range(NODE_GLIBC, OLDEST_GLIBC - 1, -1)
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in glibcs]
     platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
         requirements.write(_requirements(pins))
