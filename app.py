@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from pathlib import Path
 
 from aws_cdk import App
 
 from stacks.config import ConfigError, OrchardConfig
 from stacks.pipeline_stack import PipelineStack
 
+_HERE = Path(__file__).parent
+
 
 def main() -> None:
     """Synthesize the stacks that the configuration asks for."""
-    app = App()
+    # The CDK CLI passes cdk.json's context and its own folder; a plain `python app.py` does not.
+    app = App(
+        context=json.loads((_HERE / "cdk.json").read_text())["context"],
+        outdir=os.environ.get("CDK_OUTDIR", str(_HERE / "cdk.out")),
+    )
     config = OrchardConfig.from_context(app.node)
     PipelineStack(app, config.name, config=config)
-    app.synth()
+
+    assembly = app.synth()
+    if "CDK_OUTDIR" not in os.environ:
+        for stack in assembly.stacks:
+            for message in stack.messages:
+                print(f"{stack.stack_name}: {message.entry.data}", file=sys.stderr)
 
 
 if __name__ == "__main__":

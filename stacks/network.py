@@ -38,6 +38,8 @@ class Network(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
         super().__init__(scope, construct_id)
+        # Without it AWS would rewrite the log bucket's policy to let flow logs in.
+        self.node.set_context("@aws-cdk/aws-s3:createDefaultLoggingPolicy", True)
         if config.vpc_id is None:
             own = _own_vpc(self, config)
             self.vpc: aws_ec2.IVpc = own

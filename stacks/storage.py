@@ -30,6 +30,8 @@ class Storage(Construct):
 
     def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
         super().__init__(scope, construct_id)
+        # Without it CDK would let S3 deliver access logs by an ACL, which these buckets refuse.
+        self.node.set_context("@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy", True)
         removal = RemovalPolicy.DESTROY if config.deletes_data else RemovalPolicy.RETAIN
         if (config.removal_policy == "destroy") != config.delete_data:
             Annotations.of(self).add_warning_v2(
