@@ -1,0 +1,67 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+ARGS ?=
+
+# A folder is one word to the shell, whatever characters it holds.
+quoted = $(if $(1),'$(subst ','\'',$(1))')
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: demo
+demo: $(VENV)/job.installed ## run the job on this machine (IMAGES=/path/to/images, ARGS="--variance 0.9")
+	@$(BIN)/python -m demo $(call quoted,$(IMAGES)) $(ARGS)
+
+.PHONY: test
+test: $(VENV)/all.installed ## run the tests (ARGS="-m 'not rehearsal'")
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/all.installed ## check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(VENV)/all.installed ## check types
+	@$(BIN)/mypy
+
+.PHONY: benchmark
+benchmark: $(VENV)/all.installed ## measure speed (IMAGES=/path/to/images WEIGHTS=/path/to/weights.h5)
+	@$(BIN)/python -m benchmarks --images $(call quoted,$(IMAGES)) --weights $(call quoted,$(WEIGHTS)) $(ARGS)
+
+.PHONY: export-model
+export-model: $(VENV)/all.installed ## export the network from Keras (WEIGHTS=/path/to/weights.h5, or Keras' download)
+	@$(BIN)/python -m spark_job.model.export $(call quoted,$(WEIGHTS))
+
+.PHONY: lock
+lock: $(VENV)/uv.installed ## resolve the pinned requirements anew
+	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate --generate-hashes bootstrap/requirements.in -o bootstrap/requirements.txt
+	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate -c bootstrap/requirements.txt requirements-job.in -o requirements-job.txt
+	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate -c requirements-job.txt requirements.in -o requirements.txt
+
+.PHONY: clean
+clean: ## remove what was built and installed here (results in out/ stay)
+	rm -rf $(VENV) build cdk.out node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/uv.installed:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+		{ echo "Orchard needs Python 3.11, and $(or $(PYTHON),nothing) is not it; install it, or say make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(VENV)/job.installed: requirements-job.txt $(VENV)/uv.installed
+	@echo "Installing what the job needs ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-job.txt
+	@touch $@
+
+$(VENV)/all.installed: requirements.txt $(VENV)/uv.installed
+	@echo "Installing what developers need ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	@touch $@ $(VENV)/job.installed

@@ -1,0 +1,50 @@
+"""Run the job on this machine and show what came out: ``make demo [IMAGES=/path/to/images]``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from demo.synthetic import make_batch
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "out"
+
+
+def main() -> int:
+    """Make or take a batch, run the job on it, and say how to open the vectors."""
+    parser = argparse.ArgumentParser(prog="make demo")
+    parser.add_argument("images", nargs="?", type=Path, help="a folder of LABEL/FILE images")
+    parser.add_argument("job", nargs="*", help="further arguments of the job")
+    arguments, further = parser.parse_known_args()
+    if arguments.images is None:
+        images, batch = OUTPUT / "synthetic-fruit" / "images", "synthetic-fruit"
+        print(f"No IMAGES given: drawing a synthetic batch in {images}")
+        make_batch(images)
+    else:
+        images, batch = arguments.images.expanduser(), _batch_name(arguments.images)
+    output = OUTPUT / batch
+    command = [sys.executable, "-m", "spark_job", f"--images={images}", f"--output={output}"]
+    command += [f"--batch={batch}", "--pca=fit", *arguments.job, *further]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code == 0:
+        current = output / "results" / batch / "current.json"
+        print(f"\nThe batch's current run is named in {current}; open its tables with, for example,")
+        print('  pandas.read_parquet("RESULTS/vectors")     path, label, vector')
+        print('  pandas.read_parquet("RESULTS/rejects")     path, stage, reason, detail')
+    return code
+
+
+def _batch_name(images: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", images.expanduser().resolve().name)
+    return name.strip("-._")[:64] or "batch"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
