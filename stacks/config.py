@@ -74,7 +74,7 @@ _CLUSTER_OVERHEAD_MINUTES: Final = 30
 
 _YES_NO = Check("true or false", lambda v: isinstance(v, bool))
 _INSTANCE_TYPE = text(r"[a-z0-9-]+\.[a-z0-9]+", "an EC2 instance type such as m5.xlarge")
-_KEY_ARN = r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+"
+_KEY_ARN = r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f-]{36})"
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,15 @@ class OrchardConfig:
     vpc_id: str | None = knob(
         None,
         "An existing VPC to use instead of an own one.",
-        or_none(text(r"vpc-[0-9a-f]+", "a VPC id such as vpc-0abc")),
+        or_none(text(r"vpc-[0-9a-f]{8,17}", "a VPC id such as vpc-0123456789abcdef0")),
     )
     subnet_ids: tuple[str, ...] = knob(
         (),
         "The existing VPC's private subnets; they need a route to S3 and EMR's tag.",
-        list_of(text(r"subnet-[0-9a-f]+", "a subnet id such as subnet-0abc"), empty=True),
+        list_of(
+            text(r"subnet-[0-9a-f]{8,17}", "a subnet id such as subnet-0123456789abcdef0"),
+            empty=True,
+        ),
     )
     availability_zones: tuple[str, ...] = knob(
         (),

@@ -70,8 +70,8 @@ def test_the_command_line_wins_and_is_text() -> None:
         ("removal_policy", "snapshot", "retain, destroy"),
         ("alert_email", "nobody", "e-mail"),
         ("spot", "perhaps", "true or false"),
-        ("subnet_ids", ["subnet-0a"], "vpc_id|VPC id"),
-        ("vpc_id", "vpc-0a", "private subnets"),
+        ("subnet_ids", ["subnet-0123456789abcdef0"], "vpc_id|VPC id"),
+        ("vpc_id", "vpc-0123456789abcdef0", "private subnets"),
         ("managed_scaling_min_units", 2, "managed_scaling_max_units"),
         ("vpc_cidr", "10.0.0.0/8", "/16"),
     ],
@@ -116,7 +116,10 @@ def test_managed_scaling_needs_a_way_to_its_endpoint() -> None:
     with pytest.raises(ConfigError, match="vpc_id"):
         OrchardConfig(**units)
     assert OrchardConfig(
-        **units, vpc_id="vpc-0a", subnet_ids=("subnet-0a",), availability_zones=("eu-west-1a",)
+        **units,
+        vpc_id="vpc-0123456789abcdef0",
+        subnet_ids=("subnet-0123456789abcdef0",),
+        availability_zones=("eu-west-1a",),
     ).managed_scaling
 
 
