@@ -99,15 +99,15 @@ def work_on_batches(
     ):
         role.add_to_policy(statement)
     if key is not None:
-        key.grant_encrypt_decrypt(role)
+        role.add_to_policy(_use_key(key))
 
 
 def encrypt_disks(role: aws_iam.Role, key: aws_kms.IKey) -> None:
     """Let EMR attach volumes encrypted with the key to the nodes it launches."""
-    key.grant_encrypt_decrypt(role)
+    role.add_to_policy(_use_key(key))
     role.add_to_policy(
         aws_iam.PolicyStatement(
-            actions=["kms:CreateGrant", "kms:DescribeKey"],
+            actions=["kms:CreateGrant"],
             resources=[key.key_arn],
             conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
         )
@@ -123,7 +123,9 @@ def look_at_batches(role: aws_iam.Role, *, data: aws_s3.IBucket, key: aws_kms.IK
         )
     )
     if key is not None:
-        key.grant_decrypt(role)
+        role.add_to_policy(
+            aws_iam.PolicyStatement(actions=["kms:Decrypt"], resources=[key.key_arn])
+        )
 
 
 def run_clusters(
@@ -141,9 +143,14 @@ def run_clusters(
             conditions=_equals("aws:RequestTag", own),
         ),
         aws_iam.PolicyStatement(
-            # What RunJobFlow needs for its Tags, AutoTerminationPolicy and ManagedScalingPolicy.
+            # What RunJobFlow needs for its Tags, and only for those of this stack's clusters.
+            actions=["elasticmapreduce:AddTags"],
+            resources=[clusters],
+            conditions=_equals("aws:RequestTag", own),
+        ),
+        aws_iam.PolicyStatement(
+            # What RunJobFlow needs for its AutoTerminationPolicy and ManagedScalingPolicy.
             actions=[
-                "elasticmapreduce:AddTags",
                 "elasticmapreduce:PutAutoTerminationPolicy",
                 "elasticmapreduce:PutManagedScalingPolicy",
             ],
@@ -155,6 +162,7 @@ def run_clusters(
             "CancelSteps",
             "DescribeCluster",
             "DescribeStep",
+            "ListSteps",
             "TerminateJobFlows",
         ),
         pass_role("elasticmapreduce.amazonaws.com", service_role),
@@ -210,6 +218,21 @@ def _service(scope: Construct, name: str, arn_service: str, resource: str) -> aw
                 f":{stack.account}:{resource}"
             },
         },
+    )
+
+
+def _use_key(key: aws_kms.IKey) -> aws_iam.PolicyStatement:
+    return aws_iam.PolicyStatement(
+        actions=[
+            "kms:Decrypt",
+            "kms:DescribeKey",
+            "kms:Encrypt",
+            "kms:GenerateDataKey",
+            "kms:GenerateDataKeyWithoutPlaintext",
+            "kms:ReEncryptFrom",
+            "kms:ReEncryptTo",
+        ],
+        resources=[key.key_arn],
     )
 
 

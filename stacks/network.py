@@ -61,6 +61,8 @@ class Network(Construct):
         self.core_group = self._group("Core", "Core and task nodes of Orchard clusters")
         self.service_group = self._group("Service", "EMR interface to Orchard clusters")
         _let_emr_work(self.primary_group, self.core_group, self.service_group)
+        if config.vpc_id is None:
+            self._add_paid_endpoints(config)
 
     def log_flows_to(self, bucket: aws_s3.IBucket) -> None:
         """Write the VPC's flow logs under ``flow/`` of a bucket; an existing VPC has its own."""
@@ -70,6 +72,12 @@ class Network(Construct):
                 destination=aws_ec2.FlowLogDestination.to_s3(bucket, "flow/"),
                 traffic_type=aws_ec2.FlowLogTrafficType.ALL,
             )
+
+    def _add_paid_endpoints(self, config: OrchardConfig) -> None:
+        for name, service in _interface_endpoints(config):
+            endpoint = self.vpc.add_interface_endpoint(name, service=service, open=False)
+            for group in (self.primary_group, self.core_group):
+                endpoint.connections.allow_default_port_from(group, "From the nodes of a cluster")
 
     def _group(self, name: str, description: str) -> aws_ec2.SecurityGroup:
         group = aws_ec2.SecurityGroup(
@@ -103,12 +111,6 @@ def _own_vpc(scope: Construct, config: OrchardConfig) -> aws_ec2.Vpc:
     endpoint = vpc.add_gateway_endpoint("S3", service=aws_ec2.GatewayVpcEndpointAwsService.S3)
     for statement in _s3_endpoint_policy():
         endpoint.add_to_policy(statement)
-    for name, service in _interface_endpoints(config):
-        vpc.add_interface_endpoint(
-            name,
-            service=service,
-            subnets=aws_ec2.SubnetSelection(subnet_type=aws_ec2.SubnetType.PRIVATE_ISOLATED),
-        )
     return vpc
 
 

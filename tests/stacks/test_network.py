@@ -66,12 +66,13 @@ def test_emrs_policy_may_act_on_the_network(fruits: Synthesis) -> None:
         assert all(tags(resource).get(EMR_TAG) == "true" for resource in found.values()), kind
 
 
-def test_no_port_is_open_to_an_address(fruits: Synthesis) -> None:
-    for rule in fruits.resources("AWS::EC2::SecurityGroupIngress").values():
-        assert "SourceSecurityGroupId" in rule
-        assert "CidrIp" not in rule
-    for group in fruits.resources("AWS::EC2::SecurityGroup").values():
-        assert "SecurityGroupIngress" not in group
+def test_no_port_is_open_to_an_address(synthesize: Callable[..., Synthesis]) -> None:
+    for stack in (synthesize(), synthesize(ssm=True)):
+        for rule in stack.resources("AWS::EC2::SecurityGroupIngress").values():
+            assert "SourceSecurityGroupId" in rule
+            assert "CidrIp" not in rule
+        for group in stack.resources("AWS::EC2::SecurityGroup").values():
+            assert "SecurityGroupIngress" not in group
 
 
 def test_nodes_talk_to_each_other_and_to_emr(fruits: Synthesis) -> None:
