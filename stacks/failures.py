@@ -1,0 +1,203 @@
+"""How a failed run is told: the states that find out what failed, in words, while there is time.
+
+They run while the cluster is up, so none of them may fail: every task has a way on, and every
+path that a Pass reads was made sure of by the states before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stacks.identity import EMR_LOGS
+from stacks.states import BRIEFLY, catch, failure, service, text
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_s3
+
+    from stacks.config import OrchardConfig
+    from stacks.states import State, States
+
+JOB: Final = "JobFailed"
+CLUSTER: Final = "ClusterFailed"
+
+_LOGS: Final = "The logs of the cluster are in s3://{}/" + EMR_LOGS + "{}/."
+
+# EMR's codes for the end of a cluster, and what helps; any other is told in EMR's words alone.
+_FIXES: Final = {
+    "BOOTSTRAP_FAILURE": "Read node/<instance>/bootstrap-actions/1/stderr.gz there; a wheelhouse"
+    " of another architecture or an incomplete one is mended by `make wheelhouse` and `cdk deploy`.",
+    "INSTANCE_FLEET_TIMEOUT": "EC2 had no such instances to give; try again later, with another"
+    " instance_type, or with spot false.",
+    "INSTANCE_FAILURE": "An instance was lost, as Spot ones can be; start the batch again.",
+    "VALIDATION_ERROR": "EC2 or EMR refused the request: check the quotas of the account, the"
+    " subnets and the roles.",
+    "USER_REQUEST": "Someone terminated the cluster; start the batch again if that was a mistake.",
+}
+
+
+def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s3.IBucket, then: str) -> States:
+    """Return the states from ``DescribeFailure`` on, which leave ``$.failure``.
+
+    They ask the job itself, then the cluster, then the step, and take the first answer.
+
+    Parameters
+    ----------
+    config
+        The deployment's configuration.
+    data, logs
+        The buckets in which the job and EMR leave their reasons.
+    then
+        The state that follows, whatever happens here.
+    """
+    where = f"'{logs.bucket_name}'"
+    return {
+        "DescribeFailure": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Variable": "$.error.Error",
+                    "StringEquals": "States.Timeout",
+                    "Next": "TellTimeout",
+                }
+            ],
+            "Default": "ReadJobFailure",
+        },
+        "TellTimeout": _tell(
+            then,
+            JOB,
+            f"Batch {{}} was not done after {config.job_timeout_minutes} minutes and was stopped;"
+            f" give it more core_instances, or the deployment a longer job_timeout_minutes. {_LOGS}",
+            "$.settings.batch",
+            where,
+            "$.cluster.id",
+        ),
+        "ReadJobFailure": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:s3:getObject"),
+            "Parameters": {
+                "Bucket": data.bucket_name,
+                "Key.$": text("results/{}/runs/{}/failure.json", "$.settings.batch", "$.run"),
+            },
+            "ResultSelector": {"job.$": "States.StringToJson($.Body)"},
+            "ResultPath": "$.report",
+            "Retry": BRIEFLY,
+            "Catch": catch("DescribeCluster", "$.unread"),
+            "Next": "DidJobSayWhy",
+        },
+        "DidJobSayWhy": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "And": [
+                        {"Variable": "$.report.job.message", "IsPresent": True},
+                        {"Variable": "$.report.job.message", "IsString": True},
+                    ],
+                    "Next": "TellJobFailure",
+                }
+            ],
+            "Default": "DescribeCluster",
+        },
+        "TellJobFailure": _tell(
+            then,
+            JOB,
+            f"Batch {{}} failed: {{}} {_LOGS}",
+            "$.settings.batch",
+            "$.report.job.message",
+            where,
+            "$.cluster.id",
+        ),
+        "DescribeCluster": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:emr:describeCluster"),
+            "Parameters": {"ClusterId.$": "$.cluster.id"},
+            "ResultSelector": {"reason.$": "$.Cluster.Status.StateChangeReason"},
+            "ResultPath": "$.ended",
+            "Retry": BRIEFLY,
+            "Catch": catch("DescribeStep", "$.unread"),
+            "Next": "DidClusterSayWhy",
+        },
+        "DidClusterSayWhy": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "And": [
+                        {"Variable": "$.ended.reason.Code", "IsPresent": True},
+                        {"Variable": "$.ended.reason.Message", "IsPresent": True},
+                        {"Variable": "$.ended.reason.Code", "StringEquals": code},
+                    ],
+                    "Next": _teller(code),
+                }
+                for code in _FIXES
+            ],
+            "Default": "DescribeStep",
+        },
+        **{
+            _teller(code): _tell(
+                then,
+                CLUSTER,
+                f"Batch {{}} failed, for its cluster ended: {{}}. {_LOGS} {fix}",
+                "$.settings.batch",
+                "$.ended.reason.Message",
+                where,
+                "$.cluster.id",
+            )
+            for code, fix in _FIXES.items()
+        },
+        "DescribeStep": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:emr:listSteps"),
+            "Parameters": {"ClusterId.$": "$.cluster.id"},
+            "ResultSelector": {"details.$": "$.Steps[0].Status.FailureDetails"},
+            "ResultPath": "$.step",
+            "Retry": BRIEFLY,
+            "Catch": catch("TellError", "$.unread"),
+            "Next": "DidStepSayWhy",
+        },
+        "DidStepSayWhy": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "And": [
+                        {"Variable": "$.step.details.Reason", "IsPresent": True},
+                        {"Variable": "$.step.details.LogFile", "IsPresent": True},
+                    ],
+                    "Next": "TellStepFailure",
+                }
+            ],
+            "Default": "TellError",
+        },
+        "TellStepFailure": _tell(
+            then,
+            JOB,
+            "Batch {} failed and its job could not say why, as when its memory ran out or its node"
+            f" was lost: {{}} See {{}}. {_LOGS}",
+            "$.settings.batch",
+            "$.step.details.Reason",
+            "$.step.details.LogFile",
+            where,
+            "$.cluster.id",
+        ),
+        "TellError": _tell(
+            then,
+            JOB,
+            f"Batch {{}} failed, and neither job nor cluster said why. {_LOGS} Step Functions has:"
+            " {}",
+            "$.settings.batch",
+            where,
+            "$.cluster.id",
+            "States.JsonToString($.error)",
+        ),
+    }
+
+
+def _tell(then: str, error: str, template: str, *arguments: str) -> State:
+    return {
+        "Type": "Pass",
+        "Parameters": failure(error, template, *arguments),
+        "ResultPath": "$.failure",
+        "Next": then,
+    }
+
+
+def _teller(code: str) -> str:
+    return "Tell" + "".join(part.capitalize() for part in code.split("_"))

@@ -1,0 +1,107 @@
+"""The few phrases of the Amazon States Language that every definition here repeats."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_cdk import Aws
+from aws_cdk import aws_stepfunctions as sfn
+
+from stacks.logs import state_machine_log
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam
+    from constructs import Construct
+
+    from stacks.config import OrchardConfig
+
+State = dict[str, Any]
+States = dict[str, State]
+
+BRIEFLY: Final = [
+    {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "BackoffRate": 2, "MaxAttempts": 2}
+]
+"""Retry what is safe to repeat and nice to have."""
+
+PATIENTLY: Final = [
+    {
+        "ErrorEquals": ["States.ALL"],
+        "IntervalSeconds": 5,
+        "BackoffRate": 2,
+        "MaxDelaySeconds": 120,
+        "MaxAttempts": 8,
+    }
+]
+"""Retry what must succeed, for some eight minutes."""
+
+
+def state_machine(
+    scope: Construct,
+    *,
+    name: str,
+    definition: State,
+    config: OrchardConfig,
+    role: aws_iam.IRole | None = None,
+) -> sfn.StateMachine:
+    """Create a state machine from its definition, with its log and its trace.
+
+    Every event is logged, for a failed run is understood by the way it went; the data in them are
+    not, for they name images, and the execution's own history keeps them for those who may see it.
+    """
+    return sfn.StateMachine(
+        scope,
+        "StateMachine",
+        # Written in the States Language itself: what a reader sees here is what the console
+        # shows. (`to_json_string` would drop the nulls that mean "keep the input".)
+        definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
+        role=role,
+        comment=definition["Comment"],
+        tracing_enabled=True,
+        logs=sfn.LogOptions(
+            destination=state_machine_log(scope, f"{name}Log", config=config),
+            level=sfn.LogLevel.ALL,
+            include_execution_data=False,
+        ),
+    )
+
+
+def service(action: str) -> str:
+    """Return the resource by which a Task calls a service, such as ``sns:publish``."""
+    return f"arn:{Aws.PARTITION}:states:::{action}"
+
+
+def catch(then: str, result_path: str = "$.error") -> list[State]:
+    """Return a Catch of every error, which keeps the state's input and adds the error to it."""
+    return [{"ErrorEquals": ["States.ALL"], "ResultPath": result_path, "Next": then}]
+
+
+def text(template: str, *arguments: str) -> str:
+    """Return the expression that puts arguments, each a path or an expression, into a text.
+
+    Raises
+    ------
+    ValueError
+        For a quote, a backslash or a lone brace: how these are escaped within an expression
+        within JSON is told differently by every reader of the language.
+    """
+    if re.search(r"['\"\\]", template) or re.search(r"[{}]", template.replace("{}", "")):
+        raise ValueError(f"{template} has a quote, a backslash or a brace; say it without.")
+    return "States.Format(" + ", ".join((f"'{template}'", *arguments)) + ")"
+
+
+def failure(error: str, template: str, *arguments: str) -> State:
+    """Return what a state machine says when it fails: a name for programs, words for people."""
+    words = {"message.$": text(template, *arguments)} if arguments else {"message": template}
+    return {"error": error, **words}
+
+
+def either(*conditions: State) -> State:
+    """Return the condition that holds when any of some does."""
+    return {"Or": list(conditions)}
+
+
+def neither(*conditions: State) -> State:
+    """Return the condition that holds when none of some does."""
+    return {"Not": either(*conditions) if len(conditions) > 1 else conditions[0]}
