@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_cdk import CfnOutput, Environment, Stack, Tags, Token
 
 from stacks import identity
+from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
 from stacks.config import STACK_TAG, OrchardConfig, check_region
 from stacks.identity import Identity
-from stacks.monitoring import alert_topic
+from stacks.monitoring import Monitoring, alert_topic
 from stacks.network import Network
 from stacks.storage import Storage
+from stacks.workflow import Workflow
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -45,18 +47,38 @@ class PipelineStack(Stack):
         super().__init__(scope, construct_id, **options)
         if not Token.is_unresolved(self.region):
             check_region(self.region, config)
+        self.config = config
 
         self.storage = Storage(self, "Storage", config=config)
         self.network = Network(self, "Network", config=config)
         self.artifacts = Artifacts(self, "Artifacts", config=config)
         self.identity = Identity(self, "Identity", config=config)
         self.topic = alert_topic(self, "Alerts", config=config)
+        self.workflow = Workflow(
+            self,
+            "Workflow",
+            config=config,
+            storage=self.storage,
+            artifacts=self.artifacts,
+            identity=self.identity,
+            network=self.network,
+            topic=self.topic,
+        )
+        self.monitoring = Monitoring(
+            self,
+            "Monitoring",
+            config=config,
+            state_machine=self.workflow.state_machine,
+            topic=self.topic,
+            bucket=self.storage.data,
+        )
 
         self._grant()
         self.network.log_flows_to(self.storage.logs)
         for key, value in _cost_tags(self, config).items():
             Tags.of(self).add(key, value)
         self._outputs()
+        acknowledge(self)
 
     def _grant(self) -> None:
         storage, roles = self.storage, self.identity
@@ -77,6 +99,7 @@ class PipelineStack(Stack):
     def _outputs(self) -> None:
         CfnOutput(self, "DataBucket", value=self.storage.data.bucket_name)
         CfnOutput(self, "LogBucket", value=self.storage.logs.bucket_name)
+        CfnOutput(self, "StateMachine", value=self.workflow.state_machine.state_machine_arn)
 
 
 def environment(config: OrchardConfig) -> Environment:

@@ -1,0 +1,131 @@
+"""Why each finding of cdk-nag's AwsSolutions pack stands: the evidence, finding by finding.
+
+A test fails on a finding that is not here, and on an entry here that no finding needs any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from aws_cdk import Acknowledgment, Stack, Validations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aws_cdk import CfnElement
+    from constructs import IConstruct
+
+    from stacks.pipeline_stack import PipelineStack
+
+_PACK = "AwsSolutions::AwsSolutions-"
+
+
+class Finding(NamedTuple):
+    """A finding, where it stands, and why."""
+
+    where: IConstruct
+    rule: str
+    evidence: str
+
+
+def acknowledge(stack: PipelineStack) -> None:
+    """Record why each finding in a stack stands, where cdk-nag and an auditor find it."""
+    for finding in findings(stack):
+        Validations.of(finding.where).acknowledge(
+            Acknowledgment(id=_PACK + finding.rule, reason=finding.evidence)
+        )
+
+
+def findings(stack: PipelineStack) -> Sequence[Finding]:
+    """Return the findings of a stack that stand."""
+    roles = stack.identity
+    data, logs = (_id(bucket) for bucket in (stack.storage.data, stack.storage.logs))
+    here = f"{stack.region}:<AWS::AccountId>"
+    clusters = f"arn:<AWS::Partition>:elasticmapreduce:{here}:cluster/*"
+    linked = "arn:<AWS::Partition>:iam::<AWS::AccountId>:role/aws-service-role"
+    found = [
+        Finding(
+            stack.storage.logs,
+            "S1",
+            "This bucket receives the access logs; logging its own would feed on itself.",
+        ),
+        Finding(
+            roles.service_role,
+            "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
+            "AmazonEMRServicePolicy_v2]",
+            "AWS keeps this policy in step with what EMR does; it acts on tagged resources only,"
+            " and the trust is limited to this account's clusters.",
+        ),
+        Finding(
+            roles.service_role,
+            _resource(f"{linked}/spot.amazonaws.com/AWSServiceRoleForEC2Spot*"),
+            "One role of AWS's own, which AWS names with a suffix; limited to Spot by condition.",
+        ),
+        *(
+            Finding(
+                roles.instance_role,
+                _resource(f"<{data}.Arn>/{prefix}*"),
+                "The objects under one prefix of the stack's own bucket, which is the job's work.",
+            )
+            for prefix in ("images/", "models/", "results/")
+        ),
+        Finding(
+            roles.instance_role,
+            _resource(f"<{logs}.Arn>/emr/*"),
+            "EMR names a cluster's logs after its id, unknown before it exists; writing only.",
+        ),
+        Finding(
+            roles.state_machine_role,
+            _resource(f"<{data}.Arn>/results/*"),
+            "Reads why a run failed, whichever batch and run that is; reading only.",
+        ),
+        Finding(
+            roles.state_machine_role,
+            _resource("*"),
+            "RunJobFlow (no ARN before the cluster exists; limited by the tag it must bear), and"
+            " X-Ray and log delivery, which have no resources.",
+        ),
+        Finding(
+            roles.state_machine_role,
+            _resource(clusters),
+            "A cluster's id is not known before it exists; limited by the stack's tag.",
+        ),
+        Finding(
+            roles.state_machine_role,
+            _resource(f"{linked}/elasticmapreduce.amazonaws.com/AWSServiceRoleForEMRCleanup*"),
+            "One role of AWS's own, which AWS names with a suffix; limited to EMR by condition.",
+        ),
+        Finding(
+            roles.state_machine_role,
+            _resource(f"arn:<AWS::Partition>:events:{here}:rule/StepFunctionsGetEventForEMR*"),
+            "The rules that Step Functions itself makes to hear of a step's end, one per call.",
+        ),
+        Finding(
+            stack.monitoring.watch,
+            _resource("*"),
+            "X-Ray and log delivery, which have no resources.",
+        ),
+        Finding(
+            stack.monitoring.watch,
+            _resource(clusters),
+            "A cluster's id is not known before it exists; describing only, limited by the tag.",
+        ),
+    ]
+    if stack.config.ssm:
+        found.append(
+            Finding(
+                roles.instance_role,
+                _resource("*"),
+                "Session Manager's channels have no ARN; only asked for with ssm=true.",
+            )
+        )
+    return found
+
+
+def _resource(pattern: str) -> str:
+    return f"IAM5[Resource::{pattern}]"
+
+
+def _id(construct: IConstruct) -> str:
+    element: CfnElement = construct.node.default_child  # type: ignore[assignment]
+    return Stack.of(construct).get_logical_id(element)

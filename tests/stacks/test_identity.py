@@ -1,0 +1,336 @@
+"""The roles: everything the work needs is allowed, and nothing beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rehearsal.calls import Permission
+from rehearsal.policies import Simulator, assumed_role
+from stacks.config import EMR_TAG, STACK_TAG
+from tests.stacks.definitions import tasks
+from tests.stacks.policies import ACCOUNT, REGION, Deployed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.stacks.conftest import Synthesis
+
+pytestmark = pytest.mark.cdk
+
+CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-1"
+RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/StepFunctionsGetEventForEMRAddJobFlowStepsRule"
+OWN = {f"elasticmapreduce:ResourceTag/{STACK_TAG}": "Fruits"}
+BORN = {f"aws:RequestTag/{STACK_TAG}": "Fruits", f"aws:RequestTag/{EMR_TAG}": "true"}
+
+# The only actions that may stand beside `Resource: *`, each with the reason why it must.
+UNBOUND = {
+    "elasticmapreduce:RunJobFlow": "no cluster, no ARN; bound by the tag it must bear",
+    "elasticmapreduce:ListClusters": "takes no resource",
+    "xray:GetSamplingRules": "takes no resource",
+    "xray:GetSamplingTargets": "takes no resource",
+    "xray:PutTelemetryRecords": "takes no resource",
+    "xray:PutTraceSegments": "takes no resource",
+    "logs:CreateLogDelivery": "takes no resource",
+    "logs:DeleteLogDelivery": "takes no resource",
+    "logs:DescribeLogGroups": "Step Functions asks for all",
+    "logs:DescribeResourcePolicies": "takes no resource",
+    "logs:GetLogDelivery": "takes no resource",
+    "logs:ListLogDeliveries": "takes no resource",
+    "logs:PutResourcePolicy": "takes no resource",
+    "logs:UpdateLogDelivery": "takes no resource",
+}
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def deployed(fruits: Synthesis) -> Deployed:
+    return Deployed(fruits.template, "Fruits")
+
+
+@pytest.fixture(scope="module")
+def allowed(simulator: Simulator, deployed: Deployed) -> Callable[..., bool]:
+    def ask(role: str, action: str, resource: str, **context: str) -> bool:
+        logical_id = deployed.find("AWS::IAM::Role", role)
+        return simulator.allows(
+            Permission(action, resource, context),
+            principal=assumed_role(logical_id, "test"),
+            policies=deployed.policies(logical_id),
+        )
+
+    return ask
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# -- Shape ---------------------------------------------------------------------------------------
+
+
+def test_services_act_for_this_account_only(fruits: Synthesis) -> None:
+    for role, service in (("ServiceRole", "elasticmapreduce"), ("StateMachineRole", "states")):
+        (trust,) = fruits.one("AWS::IAM::Role", f"Identity{role}")["AssumeRolePolicyDocument"][
+            "Statement"
+        ]
+        assert trust["Principal"] == {"Service": f"{service}.amazonaws.com"}
+        assert trust["Condition"]["StringEquals"] == {
+            "aws:SourceAccount": {"Ref": "AWS::AccountId"}
+        }
+        assert f":{service}:" in str(trust["Condition"]["ArnLike"]["aws:SourceArn"])
+
+
+def test_the_instance_profile_bears_the_roles_name(fruits: Synthesis) -> None:
+    profile = fruits.one("AWS::IAM::InstanceProfile")
+    assert profile["Roles"] == [profile["InstanceProfileName"]]
+
+
+@pytest.mark.parametrize("values", [{}, {"kms": True, "ssm": True, "alert_email": "a@b.co"}])
+def test_no_policy_allows_more_than_it_names(
+    synthesize: Callable[..., Synthesis], values: dict[str, Any]
+) -> None:
+    stack = synthesize(**values)
+    deployed = Deployed(stack.template, "Fruits")
+    managed = [
+        str(policy)
+        for role in stack.resources("AWS::IAM::Role").values()
+        for policy in role.get("ManagedPolicyArns", ())
+    ]
+    assert all("service-role/AmazonEMRServicePolicy_v2" in policy for policy in managed)
+    roles = stack.resources("AWS::IAM::Role")
+    assert not any("Policies" in role for role in roles.values()), "inline policies go unseen here"
+    for role in roles:
+        for policy in deployed.policies(role):
+            for statement in policy["Statement"]:
+                actions = listed(statement["Action"])
+                assert not [action for action in actions if "*" in action]
+                if "*" in listed(statement["Resource"]):
+                    assert set(actions) <= set(UNBOUND) or (
+                        values.get("ssm") and all(a.startswith(("ssm", "ec2m")) for a in actions)
+                    ), statement
+
+
+# -- The state machines --------------------------------------------------------------------------
+
+
+def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> list[Permission]:
+    """The permissions that a Task needs, derived from the call that it makes."""
+    service, _, call = resource.removeprefix("arn:aws:states:::").rpartition(":")
+    bucket = parameters.get("Bucket", "")
+    if (service, call) == ("aws-sdk:s3", "listObjectsV2"):
+        return [Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": "images/b/"})]
+    if (service, call) == ("aws-sdk:s3", "getObject"):
+        key = parameters["Key.$"].partition("'")[2].partition("{")[0]
+        return [Permission("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}b/runs/r/failure.json")]
+    if (service, call) == ("sns", "publish"):
+        return [Permission("sns:Publish", parameters["TopicArn"])]
+    if (service, call) == ("elasticmapreduce", "createCluster"):
+        return list(creation(parameters, deployed))
+    if (service, call) == ("elasticmapreduce", "addStep.sync"):
+        emr = ("AddJobFlowSteps", "DescribeStep", "CancelSteps")
+        rules = ("PutRule", "PutTargets", "DescribeRule")
+        return [Permission(f"elasticmapreduce:{action}", CLUSTER, OWN) for action in emr] + [
+            Permission(f"events:{action}", RULE) for action in rules
+        ]
+    if (service, call) == ("elasticmapreduce", "terminateCluster"):
+        return [Permission("elasticmapreduce:TerminateJobFlows", CLUSTER, OWN)]
+    if service == "aws-sdk:emr":
+        action = call[0].upper() + call[1:]
+        if action == "ListClusters":
+            return [Permission("elasticmapreduce:ListClusters", "*")]
+        return [Permission(f"elasticmapreduce:{action}", CLUSTER, OWN)]
+    raise LookupError(f"What does {resource} need? Say so here.")
+
+
+def creation(request: dict[str, Any], deployed: Deployed) -> Iterator[Permission]:
+    tags = {
+        f"aws:RequestTag/{tag['Key']}": str(tag.get("Value", "a-batch")) for tag in request["Tags"]
+    }
+    yield Permission("elasticmapreduce:RunJobFlow", "*", tags)
+    yield Permission("elasticmapreduce:AddTags", CLUSTER, tags)
+    if "AutoTerminationPolicy" in request:
+        yield Permission("elasticmapreduce:PutAutoTerminationPolicy", CLUSTER)
+    if "ManagedScalingPolicy" in request:
+        yield Permission("elasticmapreduce:PutManagedScalingPolicy", CLUSTER)
+    service = {"iam:PassedToService": "elasticmapreduce.amazonaws.com"}
+    yield Permission("iam:PassRole", request["ServiceRole"], service)
+    instance = deployed.arn(deployed.find("AWS::IAM::Role", "IdentityInstanceRole"))
+    yield Permission("iam:PassRole", instance, {"iam:PassedToService": "ec2.amazonaws.com"})
+    yield Permission(
+        "iam:CreateServiceLinkedRole",
+        f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/elasticmapreduce.amazonaws.com/"
+        "AWSServiceRoleForEMRCleanup",
+        {"iam:AWSServiceName": "elasticmapreduce.amazonaws.com"},
+    )
+
+
+def test_every_call_of_every_state_machine_is_allowed(
+    deployed: Deployed, simulator: Simulator
+) -> None:
+    asked = 0
+    for name, role, definition in deployed.state_machines():
+        for state, task in tasks(definition["States"]):
+            for permission in needed(task["Resource"], task["Parameters"], deployed):
+                asked += 1
+                assert simulator.allows(
+                    permission,
+                    principal=assumed_role(role, "test"),
+                    policies=deployed.policies(role),
+                ), f"{state} of {name} needs {permission}"
+    assert asked > 15
+
+
+def test_managed_scaling_is_allowed_where_it_is_used(
+    synthesize: Callable[..., Synthesis], simulator: Simulator
+) -> None:
+    stack = synthesize(
+        managed_scaling_min_units=1,
+        managed_scaling_max_units=4,
+        vpc_id="vpc-0123456789abcdef0",
+        subnet_ids=("subnet-0123456789abcdef0",),
+        availability_zones=("eu-west-1a",),
+    )
+    deployed = Deployed(stack.template, "Fruits")
+    role = deployed.find("AWS::IAM::Role", "IdentityStateMachineRole")
+    assert simulator.allows(
+        Permission("elasticmapreduce:PutManagedScalingPolicy", CLUSTER),
+        principal=assumed_role(role, "test"),
+        policies=deployed.policies(role),
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context"),
+    [
+        ("elasticmapreduce:RunJobFlow", "*", {}),
+        ("elasticmapreduce:RunJobFlow", "*", {f"aws:RequestTag/{STACK_TAG}": "Flowers"}),
+        *(
+            (f"elasticmapreduce:{action}", CLUSTER, context)
+            for action in ("TerminateJobFlows", "AddJobFlowSteps", "DescribeCluster")
+            for context in ({}, {f"elasticmapreduce:ResourceTag/{STACK_TAG}": "Flowers"})
+        ),
+        ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/Admin", {}),
+        ("s3:PutObject", "{data}/images/b/apple/1.jpg", {}),
+        ("s3:PutObject", "{data}/results/b/current.json", {}),
+        ("s3:GetObject", "{data}/images/b/apple/1.jpg", {}),
+        ("s3:GetObject", "arn:aws:s3:::elsewhere/results/x", {}),
+        ("s3:ListBucket", "arn:aws:s3:::elsewhere", {"s3:prefix": "images/"}),
+        ("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:elsewhere", {}),
+    ],
+)
+def test_the_state_machine_may_do_nothing_else(
+    deployed: Deployed,
+    allowed: Callable[..., bool],
+    action: str,
+    resource: str,
+    context: dict[str, str],
+) -> None:
+    data = deployed.arn(deployed.find("AWS::S3::Bucket", "Data"))
+    role = "IdentityStateMachineRole"
+    assert not allowed(role, action, resource.format(data=data), **context)
+
+
+def test_roles_are_passed_to_their_own_services_only(
+    deployed: Deployed, allowed: Callable[..., bool]
+) -> None:
+    instance = deployed.arn(deployed.find("AWS::IAM::Role", "IdentityInstanceRole"))
+    for role in ("IdentityStateMachineRole", "IdentityServiceRole"):
+        for service, expected in (("ec2", True), ("lambda", False)):
+            passed = {"iam:PassedToService": f"{service}.amazonaws.com"}
+            assert allowed(role, "iam:PassRole", instance, **passed) is expected
+
+
+# -- The nodes -----------------------------------------------------------------------------------
+
+
+def test_the_job_may_do_its_work(deployed: Deployed, allowed: Callable[..., bool]) -> None:
+    data = deployed.arn(deployed.find("AWS::S3::Bucket", "Data"))
+    logs = deployed.arn(deployed.find("AWS::S3::Bucket", "Logs"))
+    node = "IdentityInstanceRole"
+    for prefix in ("images/b/", "results/b/runs/r/", "models/"):
+        assert allowed(node, "s3:ListBucket", data, **{"s3:prefix": prefix})
+        assert allowed(node, "s3:GetObject", f"{data}/{prefix}x")
+    for prefix in ("results/b/runs/r/features/", "models/m/"):
+        for action in ("PutObject", "DeleteObject", "AbortMultipartUpload"):
+            assert allowed(node, f"s3:{action}", f"{data}/{prefix}x")
+    assert allowed(node, "s3:PutObject", f"{logs}/emr/j-1/node/x.gz")
+
+
+def test_nodes_may_read_exactly_what_they_are_told_to_run(
+    fruits: Synthesis, deployed: Deployed, allowed: Callable[..., bool]
+) -> None:
+    artifacts = fruits.stack.artifacts
+    for uri in (
+        artifacts.job_zip_uri,
+        artifacts.entry_point_uri,
+        artifacts.bootstrap_uri,
+        artifacts.wheelhouse_uri,
+    ):
+        where = deployed.resolve(fruits.stack.resolve(uri)).removeprefix("s3://")
+        assert allowed("IdentityInstanceRole", "s3:GetObject", f"arn:aws:s3:::{where}")
+        bucket = where.partition("/")[0]
+        assert not allowed("IdentityInstanceRole", "s3:GetObject", f"arn:aws:s3:::{bucket}/x")
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "context"),
+    [
+        ("s3:PutObject", "{data}/images/b/apple/1.jpg", {}),
+        ("s3:DeleteObject", "{data}/images/b/apple/1.jpg", {}),
+        ("s3:PutObject", "{data}/elsewhere", {}),
+        ("s3:ListBucket", "{data}", {"s3:prefix": ""}),
+        ("s3:ListBucket", "{data}", {}),
+        ("s3:DeleteObjectVersion", "{data}/results/x", {}),
+        ("s3:PutBucketPolicy", "{data}", {}),
+        ("s3:GetObject", "{logs}/emr/j-1/x", {}),
+        ("s3:PutObject", "{logs}/access/x", {}),
+        ("s3:GetObject", "arn:aws:s3:::elsewhere/images/x", {}),
+        ("s3:PutObject", "arn:aws:s3:::elsewhere/results/x", {}),
+        ("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:any", {}),
+        ("elasticmapreduce:RunJobFlow", "*", BORN),
+        ("ssmmessages:OpenDataChannel", "*", {}),
+    ],
+)
+def test_nodes_may_do_nothing_else(
+    deployed: Deployed,
+    allowed: Callable[..., bool],
+    action: str,
+    resource: str,
+    context: dict[str, str],
+) -> None:
+    data, logs = (deployed.arn(deployed.find("AWS::S3::Bucket", name)) for name in ("Data", "Logs"))
+    where = resource.format(data=data, logs=logs)
+    assert not allowed("IdentityInstanceRole", action, where, **context)
+
+
+def test_a_key_is_usable_by_those_who_work_with_the_data(
+    synthesize: Callable[..., Synthesis], simulator: Simulator
+) -> None:
+    stack = synthesize(kms=True)
+    deployed = Deployed(stack.template, "Fruits")
+    key = deployed.arn(deployed.find("AWS::KMS::Key"))
+    # A key's own policy must let the account's policies decide, or they count for nothing.
+    key_policy = deployed.resolve(stack.one("AWS::KMS::Key")["KeyPolicy"])
+
+    def ask(role: str, action: str, **context: str) -> bool:
+        logical_id = deployed.find("AWS::IAM::Role", role)
+        return simulator.allows(
+            Permission(action, key, context),
+            principal=assumed_role(logical_id, "test"),
+            policies=deployed.policies(logical_id),
+            resource_policy=key_policy,
+        )
+
+    assert ask("IdentityInstanceRole", "kms:GenerateDataKey")
+    assert ask("IdentityInstanceRole", "kms:Decrypt")
+    assert ask("IdentityServiceRole", "kms:CreateGrant", **{"kms:GrantIsForAWSResource": "true"})
+    assert not ask("IdentityServiceRole", "kms:CreateGrant")
+    assert ask("IdentityStateMachineRole", "kms:Decrypt")
+    assert not ask("IdentityStateMachineRole", "kms:Encrypt")
+    assert not ask("IdentityInstanceRole", "kms:ScheduleKeyDeletion")
