@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
 import subprocess
 import sys
@@ -32,9 +34,11 @@ def main() -> int:
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code == 0:
         current = output / "results" / batch / "current.json"
-        print(f"\nThe batch's current run is named in {current}; open its tables with, for example,")
-        print('  pandas.read_parquet("RESULTS/vectors")     path, label, vector')
-        print('  pandas.read_parquet("RESULTS/rejects")     path, stage, reason, detail')
+        run = json.loads(current.read_text())["run"]
+        vectors = os.path.relpath(current.parent / "runs" / run / "vectors")
+        python = os.path.relpath(sys.executable)
+        print("\nTo look at the vectors (path, label, vector), for example:")
+        print(f"  {python} -c \"import pandas; print(pandas.read_parquet('{vectors}'))\"")
     return code
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 # Absolute imports: spark-submit runs this file alone, beside the zipped package.
@@ -32,8 +33,9 @@ def main() -> int:
     LOGGER.setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        print(summarize(run(settings)))
+        receipt = run(settings)
     except KeyboardInterrupt:
+        _discard(settings)
         _record_failure(settings, INTERRUPTED, "Interrupted", "interrupted; nothing was published")
         return INTERRUPTED
     except JobError as error:
@@ -41,8 +43,9 @@ def main() -> int:
         return error.exit_code
     except Exception as error:
         LOGGER.exception("what went wrong, for a bug report:")
-        _record_failure(settings, JobError.exit_code, type(error).__name__, _first_line(error))
+        _record_failure(settings, JobError.exit_code, type(error).__name__, _in_one_line(error))
         return JobError.exit_code
+    print(summarize(receipt))
     return 0
 
 
@@ -58,8 +61,19 @@ def _record_failure(settings: JobSettings, exit_code: int, error: str, message: 
         LOGGER.warning("the failure could not be recorded under %s", settings.output)
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+def _discard(settings: JobSettings) -> None:
+    """Remove what an interrupted run has written; nobody will read it."""
+    with suppress(OSError, JobError):
+        folder = catalog.run_folder(open_folder(settings.output), settings.batch, settings.run)
+        if folder.read_or_none("run.json") is None:
+            folder.clear()
+
+
+def _in_one_line(error: Exception) -> str:
+    """Say what went wrong; if in a Python worker, what Python said there, not what Spark says."""
+    in_worker = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): .+$", str(error), re.MULTILINE)
+    lines = in_worker[-1:] or str(error).strip().splitlines()[:1]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -1,18 +1,21 @@
 """Where a run's tables, receipts and models lie, how they look, and how they are published.
 
-    results/<batch>/runs/<run>/   images.parquet, features/, rejects/, vectors/, moments.npz, run.json
-    results/<batch>/current.json  the published run: written last, in one atomic write
-    models/<model>/               model.npz, model.json
-    models/current.json           the model that `--pca auto` uses
+results/<batch>/runs/<run>/   images.parquet, features/, rejects/, vectors/, moments.npz, run.json
+results/<batch>/current.json  the published run: written last, in one atomic write
+models/<model>/               model.npz, model.json
+models/current.json           the model that `--pca auto` uses
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from contextlib import contextmanager
+from signal import SIG_IGN, SIGINT, SIGTERM, signal
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -22,8 +25,9 @@ from spark_job.pca import PCAModel
 from spark_job.settings import FEATURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from spark_job.storage import Folder
@@ -77,7 +81,7 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str) -> Folder:
             )
         folder.clear()
         folder.write(".writable", b"")
-        folder.filesystem.delete_file(f"{folder.path}/.writable")
+        folder.delete(".writable")
     except OSError as error:
         raise UsageError(f"cannot write to {output.uri}: {error}; check --output") from error
     return folder
@@ -105,8 +109,31 @@ def write_part(run: Folder, table: str, part: int, content: pa.Table, ids: dict[
     """
     content = content.replace_schema_metadata({f"orchard.{key}": ids[key] for key in ids})
     with run.create(f"{table}/part-{part:05d}.parquet") as stream:
-        # Floats do not repeat: a dictionary would only cost time, compression saves little.
-        parquet.write_table(content, stream, use_dictionary=["label"], compression="zstd")
+        # Floats do not repeat, and nobody asks for the least of a feature: a dictionary and
+        # statistics of them would only cost time.
+        parquet.write_table(
+            content,
+            stream,
+            compression="zstd",
+            use_dictionary=["label"],
+            write_statistics=["path", "label"],
+        )
+
+
+def keep_only(run: Folder, table: str, parts: Iterable[int]) -> None:
+    """Delete what other than `parts` lies in a table: rows of a task that was lost and repeated."""
+    kept = {f"part-{part:05d}.parquet" for part in parts}
+    for name in (run / table).files():
+        if name not in kept:
+            (run / table).delete(name)
+
+
+def count_rows(run: Folder, table: str, parts: Iterable[int]) -> int:
+    """Count the rows of a table by its footers."""
+    return sum(
+        parquet.read_metadata(io.BytesIO((run / table).read(f"part-{part:05d}.parquet"))).num_rows
+        for part in parts
+    )
 
 
 def read_part(run: Folder, table: str, part: int, columns: list[str] | None = None) -> pa.Table:
@@ -180,11 +207,26 @@ def read_current_model(output: Folder) -> tuple[PCAModel, dict[str, Any]] | None
 
 def publish(output: Folder, run: Folder, receipt: dict[str, Any]) -> None:
     """Make a finished run the batch's current one; its receipt first, the pointer last."""
-    write_json(run, "run.json", receipt)
-    if not receipt["model"]["reused"]:
-        write_json(output / "models", "current.json", {"model": receipt["model"]["model"]})
     pointer = {key: receipt[key] for key in ("run", "images", "finished")}
-    write_json(output / f"results/{receipt['batch']}", "current.json", pointer)
+    with _uninterrupted():
+        write_json(run, "run.json", receipt)
+        if not receipt["model"]["reused"]:
+            write_json(output / "models", "current.json", {"model": receipt["model"]["model"]})
+        write_json(output / f"results/{receipt['batch']}", "current.json", pointer)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM for three small writes that belong together."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    former = {number: signal(number, SIG_IGN) for number in (SIGINT, SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal(number, handler)
 
 
 def write_json(folder: Folder, name: str, content: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from spark_job.errors import RejectedImageError
 
@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 
 SIDE = 224
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation (Exif 2.3, tag 0x0112) upright."""
 
 # Our own limit applies before any pixel is decoded, so Pillow's guess at a bomb is switched off.
 Image.MAX_IMAGE_PIXELS = None
@@ -109,16 +120,18 @@ def _to_pixels(image: Image.Image) -> Decoded:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # unreadable metadata says nothing about the pixels
         return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise _reject("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).round().astype(np.uint8))
+        wide = np.asarray(image, dtype=np.float32)
+        image = Image.fromarray((wide / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +17,8 @@ import numpy as np
 from spark_job.errors import JobError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 
@@ -37,7 +43,7 @@ def load_network(card: dict[str, Any]) -> bytes:
     JobError
         Where the file is not the one that the card was written for.
     """
-    content = (resources.files("spark_job.model") / card["file"]).read_bytes()
+    content: bytes = (resources.files("spark_job.model") / card["file"]).read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card["sha256"]:
         raise JobError(
@@ -87,10 +93,25 @@ class Extractor:
         # slot leaves no core contended.
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(model_content=self._network, num_threads=1)
-        interpreter.allocate_tensors()
+        with _without_native_stderr():
+            interpreter = Interpreter(model_content=self._network, num_threads=1)
+            interpreter.allocate_tensors()
         return (
             interpreter,
             interpreter.get_input_details()[0]["index"],
             interpreter.get_output_details()[0]["index"],
         )
+
+
+@contextmanager
+def _without_native_stderr() -> Iterator[None]:
+    """Keep LiteRT from announcing its delegate on stderr once per worker; errors are raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

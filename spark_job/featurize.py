@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from spark_job.images import read_ahead, to_images
 from spark_job.settings import FEATURES
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from spark_job.images import Image
     from spark_job.storage import Folder
 
@@ -71,7 +73,7 @@ class Featurizer:
         features = np.empty((len(listed), FEATURES), np.float32)
         rows: list[tuple[Any, ...]] = []
         rejects: list[tuple[Any, ...]] = []
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = defaultdict(float)
         reads = read_ahead(self.images, listed)
         clock = perf_counter()
         for image, content in reads:
@@ -112,7 +114,7 @@ class Featurizer:
         catalog.write_part(self.run, table, part, content, {"extractor": self.extractor})
 
 
-def _checked(features: np.ndarray) -> np.ndarray:
+def _checked(features: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(features).all():
         raise RejectedImageError("infer", "not-finite", "the network gave a NaN or an infinity")
     return features
@@ -122,7 +124,7 @@ def _columns(image: Image) -> tuple[Any, ...]:
     return image.path, image.label, image.bytes, image.version
 
 
-def _lap(seconds: Counter[str], stage: str, since: float) -> float:
+def _lap(seconds: dict[str, float], stage: str, since: float) -> float:
     now = perf_counter()
     seconds[stage] += now - since
     return now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ def group_parts(rows: list[int], groups: int) -> list[list[int]]:
     parts = [part for part, count in enumerate(rows) if count]
     groups = min(groups, len(parts))
     bounds = [len(parts) * number // groups for number in range(groups + 1)] if groups else [0]
-    return [parts[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [parts[start:end] for start, end in pairwise(bounds)]
 
 
 @dataclass(frozen=True)

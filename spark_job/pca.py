@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spark_job.errors import JobError
+from spark_job.errors import NoImagesError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class PCAModel:
     mean
         [d], subtracted from the features.
     scale
-        [d], divides them: the standard deviations (n - 1), or ones; one where a feature is constant.
+        [d], divides them: standard deviations (n - 1), or ones; one for a constant feature.
     components
         [k, d], orthonormal rows; the largest loading of each, by magnitude, is positive.
     eigenvalues
@@ -49,7 +49,8 @@ class PCAModel:
     @property
     def explained_variance_ratio(self) -> NDArray[np.float64]:
         """Share of the variance per component, [d], for the whole spectrum."""
-        return self.eigenvalues / self.eigenvalues.sum()
+        ratio: NDArray[np.float64] = self.eigenvalues / self.eigenvalues.sum()
+        return ratio
 
     @property
     def variance_kept(self) -> float:
@@ -104,11 +105,11 @@ def fit(
 
     Raises
     ------
-    JobError
+    NoImagesError
         Where the vectors do not vary, so that there is nothing to fit.
     """
     if moments.n < 2:
-        raise JobError(
+        raise NoImagesError(
             f"a PCA needs at least two images that differ, and {moments.n} could be used; add "
             "images to the batch"
         )
@@ -116,7 +117,7 @@ def fit(
     deviation = np.sqrt(np.diag(covariance))
     alive = deviation > _rounding(moments)
     if not alive.any():
-        raise JobError(
+        raise NoImagesError(
             f"a PCA needs images that differ, and all {moments.n} have the same features; add "
             "other images to the batch"
         )
@@ -127,22 +128,24 @@ def fit(
     ascending, vectors = np.linalg.eigh(matrix)
     eigenvalues = np.maximum(ascending[::-1], 0.0)
     rank = _rank(eigenvalues, moments.n)
-    if components is None:
+    if variance is not None:
         cumulative = np.cumsum(eigenvalues) / eigenvalues.sum()
         components = int(np.searchsorted(cumulative, variance, side="right")) + 1
-    kept = vectors[:, ::-1].T[: min(components, rank)]
+    kept = vectors[:, ::-1].T[: rank if components is None else min(components, rank)]
     return PCAModel(moments.mean, scale, _with_fixed_signs(kept), eigenvalues)
 
 
 def _rounding(moments: Moments) -> NDArray[np.float64]:
     """Standard deviation below which a feature is constant but for float64's rounding, [d]."""
-    return np.finfo(np.float64).eps * np.abs(moments.mean) * np.sqrt(moments.n)
+    floor: NDArray[np.float64] = np.finfo(np.float64).eps * np.abs(moments.mean) * moments.n**0.5
+    return floor
 
 
 def _rank(eigenvalues: NDArray[np.float64], n: int) -> int:
     """Number of components that are more than noise; n vectors span n - 1 dimensions at most.
 
-    The noise floor is on singular values, sqrt(eps) * sigma_1, hence eps on eigenvalues.
+    The noise floor is eps * d on eigenvalues relative to the largest: what rounding leaves of a
+    singular d by d matrix (G. H. Golub, C. F. Van Loan, "Matrix Computations", section 5.5.8).
     """
     above = eigenvalues > np.finfo(np.float64).eps * len(eigenvalues) * eigenvalues[0]
     return min(int(above.sum()), n - 1)

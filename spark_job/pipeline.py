@@ -25,7 +25,7 @@ from spark_job.moments import Moments
 from spark_job.passes import MomentsPass, ProjectionPass, group_parts
 from spark_job.progress import Progress
 from spark_job.session import slots, start_spark
-from spark_job.settings import FEATURES
+from spark_job.settings import DEFAULT_VARIANCE, FEATURES
 from spark_job.stage import run_parts
 from spark_job.storage import open_folder
 
@@ -69,14 +69,15 @@ def run(settings: JobSettings) -> dict[str, Any]:
 
     with _spark_beside(settings) as (spark, listing):
         clock.lap("list and start")
-        LOGGER.info("%s images; Spark UI: %s", f"{listing.table.num_rows:,}", spark.sparkContext.uiWebUrl)
-        parts = plan_parts(listing.table.num_rows, slots(spark))
+        listed = listing.table.num_rows
+        LOGGER.info("%s images; Spark UI: %s", f"{listed:,}", spark.sparkContext.uiWebUrl)
+        parts = plan_parts(listed, slots(spark))
         catalog.write_listing(folder, listing.table, parts)
         featurizer = Featurizer(images, folder, settings.max_pixels, ids["extractor"])
         receipts = _featurize(spark, featurizer, parts)
         clock.lap("featurize")
         counts = _count(listing, receipts)
-        _ensure_tables(folder, counts, ids)
+        _settle_tables(folder, receipts, ids)
         _check_rejects(settings, folder, counts)
         rows = [receipt["featurized"] for receipt in receipts]
 
@@ -84,6 +85,7 @@ def run(settings: JobSettings) -> dict[str, Any]:
         folder.write("moments.npz", moments.to_bytes())
         clock.lap("moments")
         model, model_card = current or _fit(settings, output, moments, ids, receipts)
+        _warn_of_other_rule(settings, model_card)
         clock.lap("fit")
         ids["model"] = model_card["model"]
         groups = group_parts(rows, 4 * slots(spark))
@@ -195,12 +197,21 @@ def _require_equal(what: str, found: int, expected: int) -> None:
         )
 
 
-def _ensure_tables(folder: Folder, counts: dict[str, Any], ids: dict[str, str]) -> None:
-    """Write an empty table where no worker wrote a row, so that readers find each of them."""
-    if not counts["featurized"]:
+def _settle_tables(folder: Folder, receipts: list[dict[str, Any]], ids: dict[str, str]) -> None:
+    """Make the tables what the receipts say, whatever repeated tasks left; an empty one exists.
+
+    The rows of features are counted when the moments are computed.
+    """
+    featurized = [receipt["part"] for receipt in receipts if receipt["featurized"]]
+    catalog.keep_only(folder, "features", featurized)
+    if not featurized:
         catalog.write_part(folder, "features", 0, catalog.FEATURES_SCHEMA.empty_table(), ids)
-    if not counts["rejected"]:
+    rejecting = [receipt["part"] for receipt in receipts if receipt["rejects"]]
+    catalog.keep_only(folder, "rejects", rejecting)
+    if not rejecting:
         catalog.write_part(folder, "rejects", 0, catalog.REJECTS_SCHEMA.empty_table(), ids)
+    rejected = sum(_sum_of(receipts, "rejects").values())
+    _require_equal("rejects written", catalog.count_rows(folder, "rejects", rejecting), rejected)
 
 
 def _check_rejects(settings: JobSettings, folder: Folder, counts: dict[str, Any]) -> None:
@@ -236,21 +247,16 @@ def _fit(
     receipts: list[dict[str, Any]],
 ) -> tuple[pca.PCAModel, dict[str, Any]]:
     """Fit a model and store it under the id of what determines it."""
-    rule = (
-        {"variance": settings.variance}
-        if settings.components is None
-        else {"components": settings.components}
-    )
-    model = pca.fit(
-        moments,
-        variance=settings.variance,
-        components=settings.components,
-        standardize=settings.standardize,
-    )
-    if settings.components is not None and model.k < settings.components:
+    rule = settings.rule or {"variance": DEFAULT_VARIANCE}
+    model = pca.fit(moments, standardize=settings.standardize, **rule)
+    if model.k < rule.get("components", 0):
         LOGGER.warning(
-            "%s components were asked for, and these %s images have no more than %s; kept %s",
-            settings.components, f"{moments.n:,}", model.k, model.k,
+            "%s components were asked for, but %s images vary in no more than %s directions: %s "
+            "are kept",
+            settings.components,
+            f"{moments.n:,}",
+            model.k,
+            model.k,
         )
     determined_by = {
         "extractor": ids["extractor"],
@@ -268,6 +274,19 @@ def _fit(
         "parents": [],
     }
     return catalog.write_model(output, model, card), card
+
+
+def _warn_of_other_rule(settings: JobSettings, card: dict[str, Any]) -> None:
+    """Say so where a reused model was not fitted as the arguments ask."""
+    asked = settings.rule or card["rule"]
+    if asked != card["rule"] or (card["standardize"] and not settings.standardize):
+        LOGGER.warning(
+            "the model %s is reused, so that batches compare; it was fitted with %s, standardize "
+            "%s, and not as asked: use --pca fit for a new one",
+            card["model"],
+            card["rule"],
+            card["standardize"],
+        )
 
 
 def _sum_of(receipts: list[dict[str, Any]], key: str) -> dict[str, Any]:

@@ -56,5 +56,6 @@ class Progress:
         while not self._stop.wait(LINE_EVERY):
             done = min(self._done(), self._total)
             rate = done / (monotonic() - self._started)
-            left = f"{(self._total - done) / rate:,.0f} s left" if rate else "no image finished yet"
-            LOGGER.info("%s of %s images, %.0f images/s, %s", f"{done:,}", f"{self._total:,}", rate, left)
+            left = f"{(self._total - done) / rate:,.0f} s left" if rate else "none finished yet"
+            counts = f"{done:,} of {self._total:,} images"
+            LOGGER.info("%s, %.0f images/s, %s", counts, rate, left)

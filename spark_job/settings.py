@@ -6,7 +6,7 @@ import argparse
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class JobSettings:
     batch: str
     run: str
     manifest: str | None = None
-    variance: float | None = DEFAULT_VARIANCE
+    variance: float | None = None
     components: int | None = None
     standardize: bool = True
     pca: str = "auto"
@@ -46,6 +46,13 @@ class JobSettings:
     max_pixels: int = 64_000_000
     csv: bool = False
     master: str = "local[*]"
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """How many components to keep, as `pca.fit` takes it; empty where it was left open."""
+        if self.components is not None:
+            return {"components": self.components}
+        return {} if self.variance is None else {"variance": self.variance}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
@@ -57,8 +64,6 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
         With code 2 and a sentence on stderr where an argument is wrong.
     """
     arguments = vars(_parser().parse_args(argv))
-    if arguments["components"] is not None:
-        arguments["variance"] = None
     if arguments["run"] is None:
         arguments["run"] = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return JobSettings(**arguments)
@@ -98,7 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument(
         "--variance",
         type=_number("variance", float, 0.0, 1.0, above=True),
-        default=DEFAULT_VARIANCE,
         metavar="RATIO",
         help="keep as many components as explain this share of the variance (default 0.80)",
     )

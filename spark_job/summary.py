@@ -6,7 +6,7 @@ from typing import Any
 
 
 def summarize(receipt: dict[str, Any]) -> str:
-    """Render images, rejects by reason, components, speed, time per stage, and where results are."""
+    """Render counts, rejects by reason, components, speed, time per stage, where results are."""
     counts, model, seconds = receipt["counts"], receipt["model"], receipt["seconds"]
     lines = [("images", f"{counts['listed']:,} listed, {counts['featurized']:,} featurized")]
     lines += [("rejected", f"{counts['rejected']:,}{_by_name(counts['rejects'])}")]

@@ -1,0 +1,1 @@
+"""The exported network, its card, and the script that exports it."""
