@@ -1,0 +1,272 @@
+"""A real YARN on this machine: a ResourceManager and two NodeManagers in one Java process.
+
+The classes are Hadoop's own (``MiniYARNCluster``); py4j starts them, so there is no Java source here.
+Containers are separate processes, started by the NodeManagers, each in its node's own folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import psutil
+from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+
+from rehearsal import java
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+CAPACITY_MB = 6144
+"""Memory that each NodeManager offers: a driver and an executor, with their overheads."""
+
+CAPACITY_CORES = 4
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+JAVA_OPTIONS = [
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    # The web page of Hadoop 3.3's ResourceManager is older than Java's modules.
+    "--add-opens=java.base/java.lang=ALL-UNNAMED",
+]
+
+SETTINGS: Mapping[str, str] = {
+    "yarn.scheduler.capacity.root.queues": "default",
+    "yarn.scheduler.capacity.root.default.capacity": "100",
+    # Two batches at once: two drivers must fit beside each other.
+    "yarn.scheduler.capacity.maximum-am-resource-percent": "0.8",
+    "yarn.scheduler.minimum-allocation-mb": "128",
+    "yarn.scheduler.maximum-allocation-mb": str(CAPACITY_MB),
+    "yarn.nodemanager.resource.cpu-vcores": str(CAPACITY_CORES),
+    "yarn.nodemanager.vmem-check-enabled": "false",
+    "yarn.nodemanager.pmem-check-enabled": "false",
+    "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "99",
+    # Container logs stay where they are until the local EMR has copied them to the log bucket.
+    "yarn.log-aggregation-enable": "false",
+    "yarn.nodemanager.delete.debug-delay-sec": "600",
+    # Heartbeats and expiry at a rehearsal's pace: a lost node is noticed in seconds, not minutes.
+    "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": "200",
+    "yarn.nm.liveness-monitor.expiry-interval-ms": "8000",
+    "yarn.resourcemanager.am.max-attempts": "2",
+}
+
+
+@dataclass(frozen=True)
+class Container:
+    """One running container: its id, the node that runs it, and its first process."""
+
+    container_id: str
+    node: int
+    pid: int
+
+    @property
+    def application(self) -> str:
+        """The id of the application that it works for."""
+        epoch, application = self.container_id.split("_")[-4:-2]
+        return f"application_{epoch}_{application}"
+
+    @property
+    def is_driver(self) -> bool:
+        """Whether it is the first container of an attempt, in which Spark's driver runs."""
+        return self.container_id.endswith("_000001")
+
+
+class Yarn:
+    """A running YARN. Use as a context manager; `stop` leaves no process behind."""
+
+    def __init__(self, folder: Path, *, nodes: int = 2) -> None:
+        self.folder = folder
+        self.nodes = nodes
+        self.conf_dir = folder / "conf"
+        self._gateway: JavaGateway | None = None
+        self._cluster: Any = None
+        self._process: psutil.Process | None = None
+
+    def __enter__(self) -> Yarn:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the ResourceManager and the NodeManagers, and write their addresses to `conf_dir`.
+
+        Raises
+        ------
+        RuntimeError
+            If the NodeManagers have not registered within a minute.
+        """
+        self.conf_dir.mkdir(parents=True, exist_ok=True)
+        self._gateway, self._process = _start_jvm(self.folder)
+        jvm = self._gateway.jvm
+        conf = jvm.org.apache.hadoop.yarn.conf.YarnConfiguration()
+        for name, value in SETTINGS.items():
+            conf.set(name, value)
+        self._cluster = jvm.org.apache.hadoop.yarn.server.MiniYARNCluster(
+            "orchard", 1, self.nodes, 1, 1
+        )
+        # After the constructor, which knows only a fixed 4 GiB for each node.
+        conf.set("yarn.nodemanager.resource.memory-mb", str(CAPACITY_MB))
+        conf.set("yarn.minicluster.yarn.nodemanager.resource.memory-mb", str(CAPACITY_MB))
+        self._cluster.init(conf)
+        self._cluster.start()
+        if not self._cluster.waitForNodeManagersToConnect(int(START_TIMEOUT_S * 1000)):
+            self.stop()
+            raise RuntimeError(
+                f"YARN's nodes did not come up in {START_TIMEOUT_S:.0f} s; "
+                f"see {self.folder / 'yarn.log'}."
+            )
+        self._write_configuration()
+
+    def stop(self) -> None:
+        """Stop YARN and everything that it started. Safe to call twice."""
+        if self._process is None:
+            return
+        started = _family(self._process)
+        with contextlib.suppress(Exception):  # A JVM that is already gone needs no stop.
+            self._cluster.stop()
+        with contextlib.suppress(Exception):
+            assert self._gateway is not None
+            self._gateway.shutdown()
+        for process in {*started, *_family(self._process)}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(started, timeout=10)
+        self._gateway = self._cluster = self._process = None
+        # A YARN that starts again in this folder must not find the last one's containers.
+        shutil.rmtree(self.folder / "target", ignore_errors=True)
+
+    def ports(self) -> dict[int, int]:
+        """Return the port of each NodeManager, which containers see as ``NM_PORT``, by node."""
+        return {
+            node: self._cluster.getNodeManager(node).getNMContext().getNodeId().getPort()
+            for node in range(self.nodes)
+        }
+
+    def containers(self) -> list[Container]:
+        """Return the containers that run now, drivers first."""
+        if self._process is None:
+            return []
+        found: dict[str, Container] = {}
+        for process in _family(self._process)[1:]:
+            with contextlib.suppress(psutil.Error):
+                environment = process.environ()
+                container_id = environment.get("CONTAINER_ID")
+                if container_id and container_id not in found:
+                    node = _node_of(environment.get("LOCAL_DIRS", ""))
+                    found[container_id] = Container(container_id, node, process.pid)
+        return sorted(found.values(), key=lambda c: (not c.is_driver, c.container_id))
+
+    def kill_container(self, container: Container) -> None:
+        """Kill every process of `container`, as a machine's out-of-memory killer would."""
+        for process in _family(psutil.Process(container.pid)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def lose_node(self, node: int) -> None:
+        """Stop one NodeManager with its containers. It stays away until YARN starts again."""
+        self._cluster.getNodeManager(node).stop()
+
+    def kill_application(self, application: str) -> None:
+        """Kill an application, as ``yarn application -kill`` does, and wait for its containers."""
+        assert self._gateway is not None, "YARN is not running."
+        jvm = self._gateway.jvm
+        client = jvm.org.apache.hadoop.yarn.client.api.YarnClient.createYarnClient()
+        client.init(self._cluster.getConfig())
+        client.start()
+        try:
+            wanted = jvm.org.apache.hadoop.yarn.api.records.ApplicationId.fromString(application)
+            client.killApplication(wanted)
+        finally:
+            client.stop()
+        with contextlib.suppress(TimeoutError):
+            wait_for(
+                lambda: all(c.application != application for c in self.containers()),
+                STOP_TIMEOUT_S,
+                f"The end of {application}",
+            )
+
+    def applications(self) -> dict[str, str]:
+        """Return the state of every application, by id."""
+        apps = self._cluster.getResourceManager().getRMContext().getRMApps()
+        return {str(app.getApplicationId()): str(app.getState()) for app in apps.values()}
+
+    def container_logs(self, application: str) -> Iterator[tuple[str, Path]]:
+        """Yield the container id and the path of each log file of `application`."""
+        for folder in sorted(self.folder.glob(f"target/**/{application}/container_*")):
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and path.name in ("stdout", "stderr"):
+                    yield folder.name, path
+
+    def _write_configuration(self) -> None:
+        root = ElementTree.Element("configuration")
+        config = self._cluster.getConfig()
+        wanted = {name: str(config.get(name)) for name in _client_addresses(config)}
+        for name, value in {**SETTINGS, **wanted}.items():
+            entry = ElementTree.SubElement(root, "property")
+            ElementTree.SubElement(entry, "name").text = name
+            ElementTree.SubElement(entry, "value").text = value
+        ElementTree.ElementTree(root).write(self.conf_dir / "yarn-site.xml", encoding="utf-8")
+        (self.conf_dir / "core-site.xml").write_text("<configuration/>\n", encoding="utf-8")
+
+
+def _start_jvm(folder: Path) -> tuple[JavaGateway, psutil.Process]:
+    jars = [*java.fetch(java.YARN), *sorted((java.PYSPARK_HOME / "jars").glob("*.jar"))]
+    before = {process.pid for process in psutil.Process().children()}
+    cwd = Path.cwd()
+    # Left open: threads of py4j write to it for as long as the process lives.
+    log = (folder / "yarn.log").open("a", encoding="utf-8")
+    os.chdir(folder)  # MiniYARNCluster writes to ./target.
+    try:
+        port, token = launch_gateway(
+            classpath=os.pathsep.join(map(str, jars)),
+            java_path=str(java.java_home() / "bin" / "java"),
+            javaopts=JAVA_OPTIONS,
+            redirect_stdout=log,
+            redirect_stderr=log,
+            die_on_exit=True,
+            enable_auth=True,
+        )
+    finally:
+        os.chdir(cwd)
+    process = next(p for p in psutil.Process().children() if p.pid not in before)
+    parameters = GatewayParameters(port=port, auth_token=token, auto_convert=True)
+    return JavaGateway(gateway_parameters=parameters), process
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """Return `process` and all its descendants."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _node_of(local_dirs: str) -> int:
+    """Return the node's number from its folder's name, ``…-localDir-nm-<node>_<disk>``."""
+    return int(local_dirs.rpartition("-nm-")[2].partition("_")[0] or -1)
+
+
+def _client_addresses(config: Any) -> list[str]:
+    names = ["address", "scheduler.address", "resource-tracker.address", "admin.address"]
+    wanted = [f"yarn.resourcemanager.{name}" for name in (*names, "webapp.address")]
+    return [name for name in wanted if config.get(name)]
+
+
+def wait_for(condition: Any, timeout_s: float, what: str) -> None:
+    """Wait until `condition()` is true; raise TimeoutError naming `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {timeout_s:.0f} s.")
+        time.sleep(0.2)
