@@ -132,9 +132,7 @@ class Cluster(Construct):
             }
 
 
-def capacity(
-    config: OrchardConfig, *, spot: bool, instance_types: Sequence[str]
-) -> dict[str, Any]:
+def capacity(config: OrchardConfig, *, spot: bool, instance_types: Sequence[str]) -> dict[str, Any]:
     """Return the core fleet's capacity, which :attr:`Cluster.request` reads from ``$.capacity``.
 
     Parameters

@@ -9,23 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stacks.identity import EMR_LOGS
-from stacks.states import BRIEFLY, catch, failure, service, text
+from stacks.states import BRIEFLY, catch, service, tell, text
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3
 
     from stacks.config import OrchardConfig
-    from stacks.states import State, States
+    from stacks.states import States
 
 JOB: Final = "JobFailed"
 CLUSTER: Final = "ClusterFailed"
 
-_LOGS: Final = "The logs of the cluster are in s3://{}/" + EMR_LOGS + "{}/."
+_LOGS: Final = "(Logs: s3://{}/" + EMR_LOGS + "{}/)"
 
 # EMR's codes for the end of a cluster, and what helps; any other is told in EMR's words alone.
 _FIXES: Final = {
-    "BOOTSTRAP_FAILURE": "Read node/<instance>/bootstrap-actions/1/stderr.gz there; a wheelhouse"
-    " of another architecture or an incomplete one is mended by `make wheelhouse` and `cdk deploy`.",
+    "BOOTSTRAP_FAILURE": "Read node/<instance>/bootstrap-actions/1/stderr.gz in its logs; a"
+    " wheelhouse that is incomplete, or of another architecture, is mended by `make wheelhouse` and"
+    " `cdk deploy`.",
     "INSTANCE_FLEET_TIMEOUT": "EC2 had no such instances to give; try again later, with another"
     " instance_type, or with spot false.",
     "INSTANCE_FAILURE": "An instance was lost, as Spot ones can be; start the batch again.",
@@ -35,7 +36,9 @@ _FIXES: Final = {
 }
 
 
-def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s3.IBucket, then: str) -> States:
+def describe_failure(
+    config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s3.IBucket, then: str
+) -> States:
     """Return the states from ``DescribeFailure`` on, which leave ``$.failure``.
 
     They ask the job itself, then the cluster, then the step, and take the first answer.
@@ -62,11 +65,12 @@ def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s
             ],
             "Default": "ReadJobFailure",
         },
-        "TellTimeout": _tell(
+        "TellTimeout": tell(
             then,
             JOB,
             f"Batch {{}} was not done after {config.job_timeout_minutes} minutes and was stopped;"
-            f" give it more core_instances, or the deployment a longer job_timeout_minutes. {_LOGS}",
+            " give it more core_instances, or the deployment a longer job_timeout_minutes."
+            f" {_LOGS}",
             "$.settings.batch",
             where,
             "$.cluster.id",
@@ -97,7 +101,7 @@ def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s
             ],
             "Default": "DescribeCluster",
         },
-        "TellJobFailure": _tell(
+        "TellJobFailure": tell(
             then,
             JOB,
             f"Batch {{}} failed: {{}} {_LOGS}",
@@ -132,10 +136,10 @@ def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s
             "Default": "DescribeStep",
         },
         **{
-            _teller(code): _tell(
+            _teller(code): tell(
                 then,
                 CLUSTER,
-                f"Batch {{}} failed, for its cluster ended: {{}}. {_LOGS} {fix}",
+                f"Batch {{}} failed, for its cluster ended: {{}}. {fix} {_LOGS}",
                 "$.settings.batch",
                 "$.ended.reason.Message",
                 where,
@@ -166,7 +170,7 @@ def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s
             ],
             "Default": "TellError",
         },
-        "TellStepFailure": _tell(
+        "TellStepFailure": tell(
             then,
             JOB,
             "Batch {} failed and its job could not say why, as when its memory ran out or its node"
@@ -177,25 +181,16 @@ def describe_failure(config: OrchardConfig, *, data: aws_s3.IBucket, logs: aws_s
             where,
             "$.cluster.id",
         ),
-        "TellError": _tell(
+        "TellError": tell(
             then,
             JOB,
-            f"Batch {{}} failed, and neither job nor cluster said why. {_LOGS} Step Functions has:"
-            " {}",
+            f"Batch {{}} failed, and neither job nor cluster said why; Step Functions has"
+            f" {{}} {_LOGS}",
             "$.settings.batch",
+            "States.JsonToString($.error)",
             where,
             "$.cluster.id",
-            "States.JsonToString($.error)",
         ),
-    }
-
-
-def _tell(then: str, error: str, template: str, *arguments: str) -> State:
-    return {
-        "Type": "Pass",
-        "Parameters": failure(error, template, *arguments),
-        "ResultPath": "$.failure",
-        "Next": then,
     }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stacks.states import State, States
 
 _NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "._-"
-_NAME_IN_WORDS: Final = "letters, digits, dots, underscores and hyphens, first a letter or digit"
+NAME_IN_WORDS: Final = "letters, digits, dots, underscores and hyphens, first a letter or digit"
 REFUSED: Final = "InputRefused"
 
 
@@ -49,8 +49,8 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
         Field(
             "batch",
             "",
-            f"up to 64 {_NAME_IN_WORDS}",
-            _is_name("$.settings.batch", "$.checks.batch"),
+            f"up to 64 {NAME_IN_WORDS}",
+            is_name("$.settings.batch", "$.checks.batch"),
         ),
         Field(
             "images",
@@ -59,9 +59,7 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
             _all({"Variable": "$.settings.images", "StringMatches": "images/*/"}),
             computed=True,
         ),
-        Field(
-            "pca", config.pca, "auto or fit", _one_of("$.settings.pca", ("auto", "fit"))
-        ),
+        Field("pca", config.pca, "auto or fit", _one_of("$.settings.pca", ("auto", "fit"))),
         Field(
             "variance",
             config.variance,
@@ -72,7 +70,9 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
             "max_reject_rate",
             config.max_reject_rate,
             "a number from 0 to 1",
-            _number("$.settings.max_reject_rate", NumericGreaterThanEquals=0, NumericLessThanEquals=1),
+            _number(
+                "$.settings.max_reject_rate", NumericGreaterThanEquals=0, NumericLessThanEquals=1
+            ),
         ),
         Field(
             "core_instances",
@@ -125,7 +125,7 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
         },
         "RefuseInput": _refuse(
             refused,
-            "The input is {}; allowed is an object whose field batch is a text, such as 2026-11-20.",
+            "The input is {}; allowed is an object with a batch, a text such as 2026-11-20.",
             "States.JsonToString($)",
         ),
         "ReadInput": {
@@ -153,8 +153,8 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
             "Type": "Pass",
             "Parameters": {
                 "fields.$": "$.settings.*",
-                "batch.$": _measure_name("$.settings.batch"),
-                "run.$": _measure_name("$.run"),
+                "batch.$": measure_name("$.settings.batch"),
+                "run.$": measure_name("$.run"),
                 "core_instances.$": (
                     f"States.ArrayContains(States.ArrayRange(1, {config.max_core_instances}, 1),"
                     " $.settings.core_instances)"
@@ -172,10 +172,8 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
                     "IsPresent": True,
                     "Next": "ReadFields",
                 },
-                {**neither(_is_name("$.run", "$.checks.run")), "Next": "RefuseRun"},
-                *(
-                    {**neither(field.accepted), "Next": _refuser(field.name)} for field in fields
-                ),
+                {**neither(is_name("$.run", "$.checks.run")), "Next": "RefuseRun"},
+                *({**neither(field.accepted), "Next": _refuser(field.name)} for field in fields),
             ],
             "Default": then,
         },
@@ -189,7 +187,7 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
         },
         "RefuseRun": _refuse(
             refused,
-            f"The name of the execution is {{}}, which cannot name a run; allowed are {_NAME_IN_WORDS}.",
+            f"The name of the execution is {{}}; allowed, as for a run, are {NAME_IN_WORDS}.",
             "$.run",
         ),
         **_name_unknown_fields([field.name for field in fields], refused),
@@ -311,12 +309,14 @@ def _refuser(field: str) -> str:
     return "Refuse" + "".join(part.capitalize() for part in field.split("_"))
 
 
-def _measure_name(path: str) -> str:
+def measure_name(path: str) -> str:
+    """Return the expression that measures a name for :func:`is_name`."""
     # The first two characters leave one part, even of an empty name; a second part is an alien.
     return f"States.ArrayLength(States.StringSplit({text('!a{}', path)}, '{_NAME_CHARACTERS}'))"
 
 
-def _is_name(path: str, parts: str) -> State:
+def is_name(path: str, parts: str) -> State:
+    """Return the condition that a name, measured into `parts`, is one that the job accepts."""
     # No function measures a text: a name that is too long is the job's to refuse.
     return _all(
         {"Variable": parts, "NumericEquals": 1},

@@ -12,7 +12,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from stacks.logs import state_machine_log
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_iam
+    from aws_cdk import aws_iam, aws_sns
     from constructs import Construct
 
     from stacks.config import OrchardConfig
@@ -93,8 +93,49 @@ def text(template: str, *arguments: str) -> str:
 
 def failure(error: str, template: str, *arguments: str) -> State:
     """Return what a state machine says when it fails: a name for programs, words for people."""
-    words = {"message.$": text(template, *arguments)} if arguments else {"message": template}
-    return {"error": error, **words}
+    return {"error": error, "message.$": text(template, *arguments)}
+
+
+def tell(then: str, error: str, template: str, *arguments: str) -> State:
+    """Return the state that leaves a failure in ``$.failure``, beside its input."""
+    return {
+        "Type": "Pass",
+        "Parameters": failure(error, template, *arguments),
+        "ResultPath": "$.failure",
+        "Next": then,
+    }
+
+
+def notify_failure(topic: aws_sns.ITopic, subject: str) -> States:
+    """Return the states ``NotifyFailure``, which publishes ``$.failure``, and ``Failed``.
+
+    Parameters
+    ----------
+    topic
+        Where to publish.
+    subject
+        At most 100 printable characters, so nothing that an input may have chosen.
+    """
+    return {
+        "NotifyFailure": {
+            "Type": "Task",
+            "Resource": service("sns:publish"),
+            "Parameters": {
+                "TopicArn": topic.topic_arn,
+                "Subject": subject,
+                "Message.$": text("{} Execution: {}", "$.failure.message", "$$.Execution.Id"),
+            },
+            "ResultPath": None,
+            "Retry": BRIEFLY,
+            "Catch": catch("Failed", "$.unsent"),
+            "Next": "Failed",
+        },
+        "Failed": {
+            "Type": "Fail",
+            "ErrorPath": "$.failure.error",
+            "CausePath": "$.failure.message",
+        },
+    }
 
 
 def either(*conditions: State) -> State:

@@ -1,6 +1,6 @@
 """The state machine that runs one batch: check, create a cluster, run the job, end the cluster.
 
-    CheckInput -> CheckImages -> CreateCluster -> RunJob -> TerminateCluster -> NotifySuccess -> Done
+    CheckInput -> CheckImages -> CreateCluster -> RunJob -> TerminateCluster -> NotifySuccess
 
 with a way from every state to words about what failed, and from every state after the cluster's
 creation through its termination. `docs/state-machine.svg` is drawn from what this module makes.
@@ -15,7 +15,16 @@ from constructs import Construct
 from stacks.cluster import Cluster, capacity
 from stacks.failures import describe_failure
 from stacks.run_input import check_input
-from stacks.states import BRIEFLY, PATIENTLY, catch, failure, service, state_machine, text
+from stacks.states import (
+    BRIEFLY,
+    PATIENTLY,
+    catch,
+    notify_failure,
+    service,
+    state_machine,
+    tell,
+    text,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -86,7 +95,8 @@ class Workflow(Construct):
                 config, data=storage.data, logs=storage.logs, then="TerminateFailedCluster"
             ),
             **_terminate_failed_cluster(config),
-            **_notify(topic, storage.data),
+            **_notify_success(topic, storage.data),
+            **notify_failure(topic, "Orchard: a batch failed"),
         }
         self.definition: State = {
             "Comment": "Runs one batch of images on a cluster of its own.",
@@ -142,7 +152,7 @@ def _check_images(data: aws_s3.IBucket) -> States:
             ],
             "Default": "TellNoImages",
         },
-        "TellNoImages": _tell(
+        "TellNoImages": tell(
             "NotifyFailure",
             "NoImages",
             "Batch {} has no images: s3://{}/{} holds none; put them under a folder for each"
@@ -151,7 +161,7 @@ def _check_images(data: aws_s3.IBucket) -> States:
             f"'{data.bucket_name}'",
             "$.settings.images",
         ),
-        "TellImagesUnreadable": _tell(
+        "TellImagesUnreadable": tell(
             "NotifyFailure",
             "ImagesUnreadable",
             "Batch {} was not started, for s3://{}/{} cannot be listed: {}",
@@ -235,7 +245,7 @@ def _create_cluster(config: OrchardConfig, request: dict[str, Any]) -> States:
             },
             "Next": "CreateCluster",
         },
-        "TellNoCluster": _tell(
+        "TellNoCluster": tell(
             "NotifyFailure",
             "ClusterNotCreated",
             "Batch {} was not started, for EMR made no cluster: {}",
@@ -270,10 +280,10 @@ def _run_job(config: OrchardConfig, arguments: str) -> States:
             "Catch": catch("TellClusterLeft"),
             "Next": "NotifySuccess",
         },
-        "TellClusterLeft": _tell(
+        "TellClusterLeft": tell(
             "NotifyFailure",
             "ClusterNotTerminated",
-            "Batch {} is done and published, but its cluster {} could not be terminated: {} It is"
+            "Batch {} is done and published, but its cluster {} could not be terminated ({}). It is"
             f" paid for until the janitor ends it, or itself after {config.idle_timeout_minutes}"
             " idle minutes; to be sure, run: aws emr terminate-clusters --cluster-ids {}",
             "$.settings.batch",
@@ -321,10 +331,10 @@ def _terminate_failed_cluster(config: OrchardConfig) -> States:
             "Catch": catch("TellFailedClusterLeft"),
             "Next": "NotifyFailure",
         },
-        "TellFailedClusterLeft": _tell(
+        "TellFailedClusterLeft": tell(
             "NotifyFailure",
             "ClusterNotTerminated",
-            "{} Moreover, cluster {} could not be terminated: {} It is paid for until the janitor"
+            "{} Moreover, cluster {} could not be terminated ({}). It is paid for until the janitor"
             f" ends it, or itself after {config.idle_timeout_minutes} idle minutes; to be sure,"
             " run: aws emr terminate-clusters --cluster-ids {}",
             "$.failure.message",
@@ -346,7 +356,7 @@ def _terminate() -> State:
     }
 
 
-def _notify(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
+def _notify_success(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
     results = text(
         "s3://{}/results/{}/runs/{}/", f"'{data.bucket_name}'", "$.settings.batch", "$.run"
     )
@@ -370,33 +380,4 @@ def _notify(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
             "Parameters": {"batch.$": "$.settings.batch", "run.$": "$.run", "results.$": results},
             "End": True,
         },
-        "NotifyFailure": {
-            "Type": "Task",
-            "Resource": service("sns:publish"),
-            "Parameters": {
-                "TopicArn": topic.topic_arn,
-                # Not the batch's name, which may be anything: a subject takes no more than 100
-                # printable characters.
-                "Subject": "Orchard: a batch failed",
-                "Message.$": text("{} Execution: {}", "$.failure.message", "$$.Execution.Id"),
-            },
-            "ResultPath": None,
-            "Retry": BRIEFLY,
-            "Catch": catch("Failed", "$.unsent"),
-            "Next": "Failed",
-        },
-        "Failed": {
-            "Type": "Fail",
-            "ErrorPath": "$.failure.error",
-            "CausePath": "$.failure.message",
-        },
-    }
-
-
-def _tell(then: str, error: str, template: str, *arguments: str) -> State:
-    return {
-        "Type": "Pass",
-        "Parameters": failure(error, template, *arguments),
-        "ResultPath": "$.failure",
-        "Next": then,
     }

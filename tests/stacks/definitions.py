@@ -1,0 +1,231 @@
+"""State machines as tests see them: read from a synthesized template, walked, and run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import (
+    CustomErrorName,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
+    FailureEvent,
+    FailureEventException,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import (
+    StatesErrorName,
+)
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import (
+    StatesErrorNameType,
+)
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import state_task_factory
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service import (  # noqa: E501
+    StateTaskService,
+)
+from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+_PSEUDO = {
+    "AWS::Partition": "aws",
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::URLSuffix": "amazonaws.com",
+    "AWS::StackName": "Fruits",
+}
+
+
+def rendered(template: Mapping[str, Any], construct: str) -> dict[str, Any]:
+    """Return the definition of a construct's state machine, its references filled in."""
+    (found,) = (
+        resource
+        for logical_id, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::StepFunctions::StateMachine"
+        and logical_id.startswith(f"{construct}StateMachine")
+    )
+    definition: dict[str, Any] = json.loads(
+        resolve(template, found["Properties"]["DefinitionString"])
+    )
+    return definition
+
+
+def resolve(template: Mapping[str, Any], value: Any) -> Any:
+    """Return a template's value with its references filled in, as a deployment would."""
+    if isinstance(value, list):
+        return [resolve(template, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "Ref" in value:
+        return _PSEUDO.get(value["Ref"]) or _name(template, value["Ref"])
+    if "Fn::Join" in value:
+        separator, parts = value["Fn::Join"]
+        return separator.join(resolve(template, parts))
+    if "Fn::GetAtt" in value:
+        logical_id, attribute = value["Fn::GetAtt"]
+        if attribute == "Name":
+            return logical_id
+        return f"arn:aws:any:{REGION}:{ACCOUNT}:{_name(template, logical_id)}"
+    if "Fn::Sub" in value:
+        text: str = value["Fn::Sub"]
+        for name, filled in _PSEUDO.items():
+            text = text.replace(f"${{{name}}}", filled)
+        return text
+    return {key: resolve(template, item) for key, item in value.items()}
+
+
+def _name(template: Mapping[str, Any], logical_id: str) -> str:
+    kind = template["Resources"][logical_id]["Type"]
+    if kind == "AWS::SNS::Topic":
+        return f"arn:aws:sns:{REGION}:{ACCOUNT}:{logical_id}"
+    if kind == "AWS::StepFunctions::StateMachine":
+        return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{logical_id}"
+    return logical_id.lower() if kind == "AWS::S3::Bucket" else logical_id
+
+
+def edges(state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a state's ways on, each with its kind: next, choice, default or catch."""
+    if "Next" in state:
+        yield "next", state["Next"]
+    for choice in state.get("Choices", ()):
+        yield "choice", choice["Next"]
+    if "Default" in state:
+        yield "default", state["Default"]
+    for caught in state.get("Catch", ()):
+        yield "catch", caught["Next"]
+
+
+def tasks(states: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every Task, those inside Map states too."""
+    for name, state in states.items():
+        if state["Type"] == "Task":
+            yield name, state
+        elif state["Type"] == "Map":
+            yield from tasks(state["ItemProcessor"]["States"])
+
+
+class RefusalErrorError(Exception):
+    """What a service answers when it does not do what it was asked."""
+
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(f"{error}: {cause}")
+        self.error = error
+        self.cause = cause
+
+
+Answer = Callable[[dict[str, Any]], Any]
+
+
+@dataclass
+class Outcome:
+    """How an execution went."""
+
+    status: str
+    output: Any
+    error: str
+    cause: str
+    states: list[str]
+    calls: list[tuple[str, dict[str, Any]]] = field(repr=False)
+
+    def asked(self, action: str) -> list[dict[str, Any]]:
+        """Return the parameters of each call of an action, in order."""
+        return [parameters for name, parameters in self.calls if name == action]
+
+
+def execute(
+    definition: Mapping[str, Any],
+    given: Any,
+    answers: Mapping[str, Answer],
+    *,
+    name: str = "run-1",
+) -> Outcome:
+    """Run a definition in moto's interpreter, with a function in the place of each service call.
+
+    Call within ``mock_aws(config={"stepfunctions": {"execute_state_machine": True}})``. Retries and
+    waits do not wait. The keys of `answers` are what follows ``:::`` in a task's resource.
+    """
+    calls: list[tuple[str, dict[str, Any]]] = []
+    client = boto3.client("stepfunctions", region_name=REGION)
+    machine = client.create_state_machine(
+        name=f"machine-{time.monotonic_ns()}",
+        definition=json.dumps(_hurried(definition)),
+        roleArn=f"arn:aws:iam::{ACCOUNT}:role/any",
+    )["stateMachineArn"]
+    with (
+        patch.object(state_task_factory, "state_task_service_for", _answering(answers, calls)),
+        patch.object(retrier_decl, "time", SimpleNamespace(sleep=lambda _: None)),
+    ):
+        execution = client.start_execution(
+            stateMachineArn=machine, name=name, input=json.dumps(given)
+        )["executionArn"]
+        deadline = time.monotonic() + 30
+        while (seen := client.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            assert time.monotonic() < deadline, f"{name} still runs; it called {calls}"
+            time.sleep(0.01)
+    events = client.get_execution_history(executionArn=execution)["events"]
+    return Outcome(
+        status=seen["status"],
+        output=json.loads(seen.get("output") or "null"),
+        error=seen.get("error", ""),
+        cause=seen.get("cause", ""),
+        states=[
+            event["stateEnteredEventDetails"]["name"]
+            for event in events
+            if "stateEnteredEventDetails" in event
+        ],
+        calls=calls,
+    )
+
+
+def _answering(answers: Mapping[str, Answer], calls: list[tuple[str, dict[str, Any]]]) -> Any:
+    class Answering(StateTaskService):
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+
+        def _get_supported_parameters(self) -> set[str]:
+            return set()
+
+        def _eval_service_task(self, *_: Any) -> None:
+            raise NotImplementedError
+
+        def _eval_execution(self, env: Any) -> None:
+            action = self.resource.resource_arn.split(":::")[1]
+            parameters = copy.deepcopy(self._eval_parameters(env=env))
+            calls.append((action, parameters))
+            try:
+                env.stack.append(copy.deepcopy(answers[action](parameters)))
+            except RefusalErrorError as refusal:
+                name = (
+                    StatesErrorName(typ=StatesErrorNameType.StatesTimeout)
+                    if refusal.error == "States.Timeout"
+                    else CustomErrorName(refusal.error)
+                )
+                details = TaskFailedEventDetails(error=refusal.error, cause=refusal.cause)
+                raise FailureEventException(
+                    FailureEvent(
+                        env=env,
+                        error_name=name,
+                        event_type=HistoryEventType.TaskFailed,
+                        event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
+                    )
+                ) from refusal
+
+    return lambda service_name: Answering()  # noqa: ARG005
+
+
+def _hurried(value: Any) -> Any:
+    """Return a definition that waits nowhere."""
+    if isinstance(value, list):
+        return [_hurried(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    slow = {"Seconds": 0}
+    return {key: slow.get(key, _hurried(item)) for key, item in value.items()}
