@@ -1,0 +1,46 @@
+"""Small fruit-like photographs for the tests, made with Pillow."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def fruit(seed: int, side: int = 64) -> Image.Image:
+    """A shaded, speckled ellipse on white; another one for each seed."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    colour = random.integers(0, 220, 3)
+    margin = random.integers(2, side // 4, 4)
+    for step in range(8):
+        inset = step * side // 24
+        box = [margin[0] + inset, margin[1] + inset, side - margin[2] - inset, side - margin[3] - inset]
+        shade = tuple(int(value) for value in np.minimum(colour + 4 * step, 255))
+        draw.ellipse([int(value) for value in box], fill=shade)
+    for x, y in random.integers(side // 4, 3 * side // 4, (12, 2)):
+        draw.point([(int(x), int(y))], fill=tuple(int(value) for value in random.integers(0, 255, 3)))
+    return image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The file of `image` in the format `kind`."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def plant(folder: Path, labels: dict[str, int], *, seed: int = 0) -> None:
+    """Save so many fruits per label below `folder`, as JPEG."""
+    for label, count in labels.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            content = encoded(fruit(seed), "JPEG", quality=90)
+            (folder / label / f"{label}_{number:03d}.jpg").write_bytes(content)
+            seed += 1
