@@ -31,6 +31,7 @@ def main() -> int:
     settings = parse_args()
     logging.basicConfig(format="orchard: %(message)s", level=logging.WARNING)
     LOGGER.setLevel(logging.INFO)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs what is raised as well
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         receipt = run(settings)

@@ -4,8 +4,8 @@ Documented treatment, in this order:
 
 1. EXIF (or XMP) orientation is applied; broken metadata is ignored.
 2. The first frame of an animation is the image.
-3. 16-bit greyscale is scaled to 8 bits (value / 257); 32-bit integer and float greyscale have no
-   agreed range and are rejected.
+3. 16-bit greyscale is scaled to 8 bits (value / 257, also where a camera used fewer bits); 32-bit
+   integer and float greyscale have no agreed range and are rejected.
 4. Transparency (alpha channel, palette or colour key) is composited on white.
 5. CMYK, YCbCr, LAB, HSV, palette, greyscale and bilevel become RGB as Pillow converts them; colour
    profiles are not applied.
@@ -99,9 +99,11 @@ def _unidentified(content: bytes) -> RejectedImageError:
     """Tell a format that is not read here from bytes that are no image at all."""
     try:
         other = Image.open(io.BytesIO(content)).format
-    except Exception:
+    except UnidentifiedImageError:
         return _reject("not-an-image", f"no image format begins with {content[:8]!r}")
-    return _reject("unsupported-format", f"{other} is none of {', '.join(FORMATS)}")
+    except Exception as error:  # another format's parser knew it, and then gave up
+        other = _describe(error)
+    return _reject("unsupported-format", f"none of {', '.join(FORMATS)}: {other}")
 
 
 def _to_pixels(image: Image.Image) -> Decoded:
@@ -130,7 +132,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise _reject("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
     if image.mode.startswith("I;16"):
-        wide = np.asarray(image, dtype=np.float32)
+        wide = np.array(image, dtype=np.float32)
+        if "transparency" in image.info:  # a colour key, which the conversion would drop
+            wide[wide == image.info["transparency"]] = 65535
         image = Image.fromarray((wide / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
