@@ -45,11 +45,6 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
     linked = "arn:<AWS::Partition>:iam::<AWS::AccountId>:role/aws-service-role"
     found = [
         Finding(
-            stack.storage.logs,
-            "S1",
-            "This bucket receives the access logs; logging its own would feed on itself.",
-        ),
-        Finding(
             roles.service_role,
             "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
             "AmazonEMRServicePolicy_v2]",
@@ -110,6 +105,17 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             _resource(clusters),
             "A cluster's id is not known before it exists; describing only, limited by the tag.",
         ),
+        Finding(
+            stack.janitor,
+            _resource("*"),
+            "ListClusters, which is over the account, and X-Ray and log delivery, which have no"
+            " resources; reading only.",
+        ),
+        Finding(
+            stack.janitor,
+            _resource(clusters),
+            "A cluster's id is not known before it exists; limited by the stack's tag.",
+        ),
     ]
     if stack.config.ssm:
         found.append(
@@ -119,6 +125,20 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
                 "Session Manager's channels have no ARN; only asked for with ssm=true.",
             )
         )
+    if stack.trigger is not None:
+        machine = _id(stack.workflow.state_machine)
+        found += [
+            Finding(
+                stack.trigger,
+                _resource("*"),
+                "X-Ray and log delivery, which have no resources.",
+            ),
+            Finding(
+                stack.trigger,
+                _resource(f"arn:<AWS::Partition>:states:{here}:execution:<{machine}.Name>:*"),
+                "The executions of the stack's own state machine, named after batches yet to come.",
+            ),
+        ]
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aws_cdk import Annotations, Aws, Fn, Tags, aws_ec2, aws_iam
+from aws_cdk import Annotations, Aws, Tags, aws_ec2, aws_iam
 from constructs import Construct
 
 from stacks.config import EMR_TAG
@@ -96,8 +96,7 @@ def _own_vpc(scope: Construct, config: OrchardConfig) -> aws_ec2.Vpc:
         scope,
         "Vpc",
         ip_addresses=aws_ec2.IpAddresses.cidr(config.vpc_cidr),
-        # The region's first two zones, chosen at deployment: no account is needed at synth.
-        availability_zones=[Fn.select(index, Fn.get_azs()) for index in range(2)],
+        max_azs=2,
         nat_gateways=0,
         subnet_configuration=[
             aws_ec2.SubnetConfiguration(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_cdk import CfnOutput, Environment, Stack, Tags, Token
+from aws_cdk import CfnOutput, Environment, Fn, Stack, Tags, Token
 
 from stacks import identity
 from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
 from stacks.config import STACK_TAG, OrchardConfig, check_region
 from stacks.identity import Identity
+from stacks.janitor import Janitor
 from stacks.monitoring import Monitoring, alert_topic
 from stacks.network import Network
 from stacks.storage import Storage
+from stacks.triggers import Trigger
 from stacks.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -64,11 +66,27 @@ class PipelineStack(Stack):
             network=self.network,
             topic=self.topic,
         )
+        machine = self.workflow.state_machine
+        self.janitor = Janitor(
+            self, "Janitor", config=config, state_machine=machine, topic=self.topic
+        )
+        self.trigger = (
+            Trigger(
+                self,
+                "Trigger",
+                config=config,
+                state_machine=machine,
+                bucket=self.storage.data,
+                topic=self.topic,
+            )
+            if config.trigger
+            else None
+        )
         self.monitoring = Monitoring(
             self,
             "Monitoring",
             config=config,
-            state_machine=self.workflow.state_machine,
+            state_machine=machine,
             topic=self.topic,
             bucket=self.storage.data,
         )
@@ -79,6 +97,11 @@ class PipelineStack(Stack):
             Tags.of(self).add(key, value)
         self._outputs()
         acknowledge(self)
+
+    @property
+    def availability_zones(self) -> list[str]:
+        """The region's first two zones, chosen at deployment: none are looked up at synth."""
+        return [Fn.select(index, Fn.get_azs()) for index in range(2)]
 
     def _grant(self) -> None:
         storage, roles = self.storage, self.identity

@@ -124,7 +124,9 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
     service, _, call = resource.removeprefix("arn:aws:states:::").rpartition(":")
     bucket = parameters.get("Bucket", "")
     if (service, call) == ("aws-sdk:s3", "listObjectsV2"):
-        return [Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": "images/b/"})]
+        return [
+            Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": prefix(parameters)})
+        ]
     if (service, call) == ("aws-sdk:s3", "getObject"):
         key = parameters["Key.$"].partition("'")[2].partition("{")[0]
         return [Permission("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}b/runs/r/failure.json")]
@@ -140,12 +142,23 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
         ]
     if (service, call) == ("elasticmapreduce", "terminateCluster"):
         return [Permission("elasticmapreduce:TerminateJobFlows", CLUSTER, OWN)]
+    if (service, call) == ("aws-sdk:sfn", "startExecution"):
+        return [Permission("states:StartExecution", parameters["StateMachineArn"])]
+    if (service, call) == ("aws-sdk:sfn", "describeExecution"):
+        executions = parameters["ExecutionArn.$"].split("'")[3]
+        return [Permission("states:DescribeExecution", f"{executions}2026-11-20.1")]
     if service == "aws-sdk:emr":
         action = call[0].upper() + call[1:]
         if action == "ListClusters":
             return [Permission("elasticmapreduce:ListClusters", "*")]
         return [Permission(f"elasticmapreduce:{action}", CLUSTER, OWN)]
     raise LookupError(f"What does {resource} need? Say so here.")
+
+
+def prefix(parameters: dict[str, Any]) -> str:
+    """What a listing asks for: the settings' images, or a text with the batch in it."""
+    given: str = parameters["Prefix.$"]
+    return "images/b/" if given == "$.settings.images" else given.split("'")[1].partition("{")[0]
 
 
 def creation(request: dict[str, Any], deployed: Deployed) -> Iterator[Permission]:

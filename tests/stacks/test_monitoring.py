@@ -1,0 +1,160 @@
+"""What tells people: alarms, the watch over clusters, the dashboard, the budget."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.stacks.policies import Deployed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.stacks.conftest import Synthesis
+
+pytestmark = pytest.mark.cdk
+
+
+def watched(alarm: dict[str, Any]) -> set[tuple[str, str]]:
+    """The metrics of an alarm, each with its state machine's logical id."""
+    return {
+        (
+            metric["MetricStat"]["Metric"]["MetricName"],
+            metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"],
+        )
+        for metric in alarm["Metrics"]
+        if "MetricStat" in metric
+    }
+
+
+def watch_of(stack: Synthesis) -> dict[str, Any]:
+    definitions = {
+        name: definition
+        for name, _, definition in Deployed(stack.template, "Fruits").state_machines()
+    }
+    (found,) = [d for name, d in definitions.items() if name.startswith("MonitoringWatch")]
+    return found
+
+
+def test_a_batch_that_ends_badly_rings_once_and_reaches_the_topic(fruits: Synthesis) -> None:
+    alarm = fruits.one("AWS::CloudWatch::Alarm", "FailedExecutions")
+    workflow = next(n for n in fruits.resources("AWS::StepFunctions::StateMachine") if "Workf" in n)
+    assert watched(alarm) == {
+        (metric, workflow)
+        for metric in ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted")
+    }
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+    assert alarm["TreatMissingData"] == "notBreaching"
+    (topic,) = fruits.resources("AWS::SNS::Topic")
+    assert alarm["AlarmActions"] == [{"Ref": topic}]
+
+
+def test_alarms_may_publish_and_nobody_may_in_the_clear(fruits: Synthesis) -> None:
+    statements = fruits.one("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    assert any(
+        s["Effect"] == "Allow" and s["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        for s in statements
+    )
+    assert any(
+        s["Effect"] == "Deny" and s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for s in statements
+    )
+
+
+def test_each_cluster_of_this_stack_alone_is_watched_from_its_start(fruits: Synthesis) -> None:
+    rule = fruits.one("AWS::Events::Rule", "ClusterStarted")
+    pattern = rule["EventPattern"]
+    assert pattern["source"] == ["aws.emr"]
+    assert pattern["detail"]["state"] == ["STARTING"]
+    (name,) = pattern["detail"]["name"]
+    assert name == {"prefix": "orchard/Fruits/"}
+    workflow = json.dumps(
+        next(d for n, _, d in Deployed(fruits.template, "Fruits").state_machines() if "Workf" in n)
+    )
+    created = re.search(r"States\.Format\('(orchard/[^{]+)\{\}'", workflow)
+    assert created is not None, "the state machine names its clusters otherwise"
+    assert created[1] == name["prefix"]
+
+
+def test_the_watch_looks_late_and_fails_when_the_cluster_lives(
+    synthesize: Callable[..., Synthesis],
+) -> None:
+    stack = synthesize(cluster_alive_alarm_minutes=60)
+    watch = watch_of(stack)
+    states = watch["States"]
+    wait = states[watch["StartAt"]]
+    assert wait["Seconds"] == 60 * 60
+    look = states[wait["Next"]]
+    assert look["Resource"].endswith("aws-sdk:emr:describeCluster")
+    choice = states[look["Next"]]
+    (ended,) = choice["Choices"]
+    assert {c["StringEquals"] for c in ended["Or"]} == {
+        "TERMINATING",
+        "TERMINATED",
+        "TERMINATED_WITH_ERRORS",
+    }
+    assert states[ended["Next"]]["Type"] == "Succeed"
+    tell = states[choice["Default"]]
+    assert "aws emr terminate-clusters" in tell["Parameters"]["Message.$"]
+    assert states[tell["Next"]]["Type"] == "Fail"
+    assert watch["TimeoutSeconds"] > wait["Seconds"]
+
+    alarm = stack.one("AWS::CloudWatch::Alarm", "ClusterAliveTooLong")
+    ((metric, machine),) = watched(alarm)
+    assert metric == "ExecutionsFailed"
+    assert machine.startswith("MonitoringWatch")
+    assert "60 minutes" in alarm["AlarmDescription"]
+
+
+def test_the_dashboard_shows_alarms_batches_nodes_and_data(fruits: Synthesis) -> None:
+    body = json.loads(
+        Deployed(fruits.template, "Fruits").resolve(
+            without_attributes(fruits.one("AWS::CloudWatch::Dashboard")["DashboardBody"])
+        )
+    )
+    shown = json.dumps(body)
+    for metric in ("ExecutionsSucceeded", "ExecutionTime", "CoreNodesRunning", "BucketSizeBytes"):
+        assert metric in shown
+    assert body["widgets"][0]["type"] == "alarm"
+
+
+def without_attributes(value: Any) -> Any:
+    """Put a plain text in the place of each alarm's ARN, which is no role's business."""
+    if isinstance(value, dict):
+        if "Fn::GetAtt" in value:
+            return "arn"
+        return {key: without_attributes(item) for key, item in value.items()}
+    return [without_attributes(item) for item in value] if isinstance(value, list) else value
+
+
+def test_there_is_a_budget_when_there_is_someone_to_tell(
+    synthesize: Callable[..., Synthesis],
+) -> None:
+    assert synthesize().resources("AWS::Budgets::Budget") == {}
+    assert synthesize().resources("AWS::SNS::Subscription") == {}
+
+    stack = synthesize(alert_email="grower@example.com", monthly_budget_usd=120)
+    budget = stack.one("AWS::Budgets::Budget")
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 120, "Unit": "USD"}
+    assert budget["Budget"]["CostFilters"] == {"TagKeyValue": ["user:orchard-stack$Fruits"]}
+    alerts = {
+        (n["Notification"]["NotificationType"], n["Notification"]["Threshold"])
+        for n in budget["NotificationsWithSubscribers"]
+    }
+    assert alerts == {("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)}
+    assert stack.one("AWS::SNS::Subscription")["Endpoint"] == "grower@example.com"
+
+
+def test_every_state_machine_is_traced_and_logged_for_the_time_configured(
+    synthesize: Callable[..., Synthesis],
+) -> None:
+    stack = synthesize(log_retention_days=30)
+    for machine in stack.resources("AWS::StepFunctions::StateMachine").values():
+        assert machine["TracingConfiguration"] == {"Enabled": True}
+        assert machine["LoggingConfiguration"]["Level"] == "ALL"
+    groups = stack.resources("AWS::Logs::LogGroup").values()
+    assert {group["RetentionInDays"] for group in groups} == {30}
+    assert all(g["LogGroupName"].startswith("/aws/vendedlogs/states/Fruits-") for g in groups)
