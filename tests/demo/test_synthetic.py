@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from demo.synthetic import FRUITS, make_batch
+from spark_job.decode import decode
+from spark_job.errors import RejectedImageError
+from spark_job.images import list_images
+from spark_job.storage import open_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BAD = {
+    "Banana/bad_empty.jpg": "empty",
+    "Cherry/bad_truncated.jpg": "truncated",
+    "Lemon/bad_text.png": "not-an-image",
+    "Plum/bad_bomb.gif": "too-large",
+}
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic")
+    make_batch(folder, per_label=3)
+    return folder
+
+
+def test_bad_files_are_bad_in_the_way_they_are_named(batch: Path) -> None:
+    reasons = {}
+    for path in BAD:
+        with pytest.raises(RejectedImageError) as reject:
+            decode((batch / path).read_bytes(), max_pixels=64_000_000)
+        reasons[path] = reject.value.reason
+    assert reasons == BAD
+
+
+def test_the_rest_are_images_of_every_label(batch: Path) -> None:
+    listed = list_images(open_folder(str(batch))).table.to_pylist()
+    good = [image for image in listed if image["path"] not in BAD]
+    assert {image["label"] for image in good} == {fruit.label for fruit in FRUITS}
+    assert len(good) == 3 * len(FRUITS)
+    for image in good:
+        decode((batch / image["path"]).read_bytes(), max_pixels=64_000_000)
+
+
+def test_batch_is_the_same_each_time(batch: Path, tmp_path: Path) -> None:
+    make_batch(tmp_path, per_label=3)
+    files = sorted(path.relative_to(batch) for path in batch.rglob("*.*"))
+    assert files
+    assert all((batch / file).read_bytes() == (tmp_path / file).read_bytes() for file in files)
