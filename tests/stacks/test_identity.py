@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,6 +115,17 @@ def test_no_policy_allows_more_than_it_names(
                     assert set(actions) <= set(UNBOUND) or (
                         values.get("ssm") and all(a.startswith(("ssm", "ec2m")) for a in actions)
                     ), statement
+
+
+def test_every_star_has_its_reason_beside_it_in_the_code() -> None:
+    stars = 0
+    for file in (Path(__file__).parents[2] / "stacks").glob("*.py"):
+        lines = file.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if 'resources=["*"]' in line:
+                stars += 1
+                assert lines[number - 1].strip().startswith("#"), f"{file.name}:{number + 1}"
+    assert stars >= 3
 
 
 # -- The state machines --------------------------------------------------------------------------

@@ -56,6 +56,14 @@ def test_the_profiles_region_is_checked_too(
         PipelineStack(App(context=cdk_context), "Fruits", config=OrchardConfig())
 
 
+def test_the_stack_works_in_an_app_that_sets_no_flags(wheelhouse: Path) -> None:
+    app = App()
+    PipelineStack(app, "Fruits", config=OrchardConfig(wheelhouse=str(wheelhouse)))
+    template = app.synth().get_stack_by_name("Fruits").template
+    for resource in template["Resources"].values():
+        assert "AccessControl" not in resource.get("Properties", {})
+
+
 def test_two_stacks_of_one_app_share_no_name(synthesize: Callable[..., Synthesis]) -> None:
     names = ("Fruits", "Flowers")
     app = synthesize(*names, alert_email="grower@example.com")
