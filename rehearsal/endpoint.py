@@ -209,15 +209,17 @@ class Endpoint:
     def _answer(
         self, request: Request, role: str, buffered: _Buffered, body: bytes, start: Any
     ) -> Iterable[bytes]:
-        """Pass moto's answer on, but hide from a role whether an object that it may not list exists.
+        """Pass moto's answer on, but tell a role that may not list a missing object only 403.
 
-        S3 answers 403 and not 404 about a missing object to who has no ListBucket permission. Its
-        documentation does not say how a condition on ``s3:prefix`` counts here, where there is no
-        prefix; the stricter reading is taken.
+        S3 answers 404 about a missing object to those who may list the bucket. How a condition on
+        ``s3:prefix`` counts here, where no prefix is asked for, is not documented: the object's key
+        is taken for it, as users report.
         """
         bucket, key = bucket_and_key(request)
-        if role and request.service == "s3" and key and buffered.status.startswith("404"):
-            if not self.allows(role, Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}")):
+        missing = request.service == "s3" and key and buffered.status.startswith("404")
+        if role and missing:
+            listing = Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": key})
+            if not self.allows(role, listing):
                 return _error(request, start, 403, "AccessDenied", "Access Denied")
         start(buffered.status, buffered.headers)
         return [body]

@@ -1,0 +1,217 @@
+"""The deployed pipeline on this machine: everything of a rehearsal, started and stopped together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moto.sns.models import sns_backends
+
+from rehearsal.calls import ACCOUNT
+from rehearsal.deployment import Deployment, deploy, synthesize
+from rehearsal.emr import LocalEmr
+from rehearsal.endpoint import Endpoint
+from rehearsal.events import state_machine_targets
+from rehearsal.workflow import StatusEvents, integrations
+from rehearsal.yarn import Yarn
+
+REGION = "eu-west-1"
+
+EVENTS_SOURCE = "aws.states"
+EVENTS_TYPE = "Step Functions Execution Status Change"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an execution ended: its status, its output, and what it says failed."""
+
+    arn: str
+    status: str
+    output: Mapping[str, Any]
+    error: str
+    cause: str
+
+
+class LocalCloud:
+    """A local AWS with one deployed stack, a YARN and an EMR. Use as a context manager.
+
+    Parameters
+    ----------
+    folder
+        Where everything that is written goes.
+    context
+        Overrides of the ``orchard`` block of ``cdk.json``.
+    narrate
+        Receives a line about each thing that happens.
+    assembly
+        A cloud assembly to deploy; synthesized from the checkout when not given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        context: Mapping[str, object] | None = None,
+        narrate: Callable[[str], object] = lambda _: None,
+        assembly: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.endpoint = Endpoint(REGION)
+        self.yarn = Yarn(folder / "yarn")
+        self._context = dict(context or {})
+        self._narrate = narrate
+        self._assembly = assembly
+        self._stack = contextlib.ExitStack()
+        self.emr: LocalEmr
+        self.deployment: Deployment
+
+    def __enter__(self) -> LocalCloud:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all of it and deploy the stack."""
+        name = str(self._context.get("name", "Orchard"))
+        assembly = self._assembly or synthesize(self.folder / "cdk.out", self._context, REGION)
+        enter = self._stack.enter_context
+        enter(self.endpoint)
+        enter(self.yarn)
+        self._narrate(f"YARN is up: a ResourceManager and {self.yarn.nodes} NodeManagers")
+        self.emr = enter(
+            LocalEmr(self.endpoint, self.yarn, self.folder / "emr", narrate=self._narrate)
+        )
+        enter(integrations(self.endpoint))
+        enter(state_machine_targets(self.endpoint, self._delivered))
+        self.deployment = deploy(self.endpoint, assembly, name)
+        self._narrate(f"{name} is deployed: {len(self.deployment.physical)} resources")
+        events = StatusEvents(REGION, self._publish)
+        events.start()
+        self._stack.callback(events.stop)
+
+    def stop(self) -> None:
+        """Stop all of it. Safe to call twice."""
+        self._stack.close()
+
+    @property
+    def bucket(self) -> str:
+        """The data bucket."""
+        return self.deployment.outputs["DataBucket"]
+
+    @property
+    def state_machine(self) -> str:
+        """The ARN of the state machine that runs batches."""
+        machines = self.deployment.of_type("AWS::StepFunctions::StateMachine")
+        return next(arn for logical, arn in machines.items() if logical.startswith("Workflow"))
+
+    def role(self, kind: str) -> str:
+        """Return the name of the role whose logical id contains `kind`."""
+        roles = self.deployment.of_type("AWS::IAM::Role")
+        return next(name for logical, name in roles.items() if kind in logical)
+
+    def upload(self, images: Path, batch: str) -> int:
+        """Upload a folder of images as a batch, and return how many there are."""
+        s3 = self.endpoint.client("s3")
+        paths = [path for path in sorted(images.rglob("*")) if path.is_file()]
+        for path in paths:
+            key = f"images/{batch}/{path.relative_to(images).as_posix()}"
+            s3.upload_file(str(path), self.bucket, key)
+        return len(paths)
+
+    def mark_ready(self, batch: str) -> None:
+        """Write the marker that starts a batch."""
+        self.endpoint.client("s3").put_object(
+            Bucket=self.bucket, Key=f"images/{batch}/_READY", Body=b""
+        )
+
+    def start_execution(self, given: Mapping[str, Any] | str, name: str = "") -> str:
+        """Start an execution as an engineer does, and return its ARN."""
+        started = self.endpoint.client("stepfunctions").start_execution(
+            stateMachineArn=self.state_machine,
+            name=name or f"run-{uuid.uuid4().hex[:12]}",
+            input=given if isinstance(given, str) else json.dumps(given),
+        )
+        return str(started["executionArn"])
+
+    def executions(self, machine: str = "") -> list[str]:
+        """Return the ARNs of a state machine's executions, the newest first."""
+        listed = self.endpoint.client("stepfunctions").list_executions(
+            stateMachineArn=machine or self.state_machine
+        )
+        return [execution["executionArn"] for execution in listed["executions"]]
+
+    def outcome(self, arn: str) -> Outcome:
+        """Return how an execution stands."""
+        found = self.endpoint.client("stepfunctions").describe_execution(executionArn=arn)
+        output = json.loads(found.get("output") or "{}")
+        return Outcome(
+            arn, found["status"], output, found.get("error") or "", found.get("cause") or ""
+        )
+
+    def wait(self, arn: str, timeout_s: float = 240.0) -> Outcome:
+        """Wait until an execution has ended, and return how.
+
+        Raises
+        ------
+        TimeoutError
+            If it has not within `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (outcome := self.outcome(arn)).status == "RUNNING":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{arn} is still running after {timeout_s:.0f} s.")
+            time.sleep(0.3)
+        return outcome
+
+    def states(self, arn: str) -> list[str]:
+        """Return the names of the states that an execution has entered, in order."""
+        client = self.endpoint.client("stepfunctions")
+        history = client.get_execution_history(executionArn=arn)["events"]
+        details = (event.get("stateEnteredEventDetails") for event in history)
+        return [entered["name"] for entered in details if entered]
+
+    def messages(self) -> list[str]:
+        """Return the messages published to the stack's topics, the oldest first."""
+        topics = sns_backends[ACCOUNT][REGION].topics.values()
+        return [sent[1] for topic in topics for sent in topic.sent_notifications]
+
+    def objects(self, prefix: str) -> list[str]:
+        """Return the keys of the data bucket's objects under `prefix`."""
+        pages = self.endpoint.client("s3").get_paginator("list_objects_v2")
+        return [
+            found["Key"]
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix)
+            for found in page.get("Contents", [])
+        ]
+
+    def fetch(self, prefix: str, folder: Path) -> Path:
+        """Download the data bucket's objects under `prefix` into `folder`, and return it."""
+        s3 = self.endpoint.client("s3")
+        for key in self.objects(prefix):
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(self.bucket, key, str(path))
+        return folder
+
+    def _publish(self, detail: dict[str, Any]) -> None:
+        short = detail["executionArn"].rpartition(":")[2]
+        machine = detail["stateMachineArn"].rpartition(":")[2]
+        self._narrate(f"execution {short} of {machine} is {detail['status']}")
+        entry = {"Source": EVENTS_SOURCE, "DetailType": EVENTS_TYPE, "Detail": json.dumps(detail)}
+        entry["Resources"] = [detail["executionArn"]]
+        self.endpoint.client("events").put_events(Entries=[entry])
+
+    def _delivered(self, rule: str, result: str) -> None:
+        self._narrate(f"rule {rule}: {result}")
