@@ -230,7 +230,8 @@ def _tell_once(config: OrchardConfig, topic: aws_sns.ITopic) -> States:
         "TellTimedOut": publish(
             f"Run {{}} took longer than {config.execution_timeout_minutes} minutes and was stopped,"
             " nothing of it is published, and its cluster, if it had one, is terminated; give the"
-            " batch more core_instances, or the deployment a longer execution_timeout_minutes. Execution: {}"
+            " batch more core_instances, or the deployment a longer execution_timeout_minutes."
+            " Execution: {}"
         ),
     }
 

@@ -21,7 +21,7 @@ State = dict[str, Any]
 States = dict[str, State]
 
 BRIEFLY: Final = [
-    {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "BackoffRate": 2, "MaxAttempts": 2}
+    {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "BackoffRate": 2.0, "MaxAttempts": 2}
 ]
 """Retry what is safe to repeat and nice to have."""
 
@@ -29,7 +29,7 @@ PATIENTLY: Final = [
     {
         "ErrorEquals": ["States.ALL"],
         "IntervalSeconds": 5,
-        "BackoffRate": 2,
+        "BackoffRate": 2.0,
         "MaxDelaySeconds": 120,
         "MaxAttempts": 8,
     }

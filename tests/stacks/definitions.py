@@ -7,11 +7,16 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import boto3
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+from botocore.validate import ParamValidator
+from moto import mock_aws
 from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
 from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import (
     CustomErrorName,
@@ -112,7 +117,7 @@ def tasks(states: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from tasks(state["ItemProcessor"]["States"])
 
 
-class RefusalErrorError(Exception):
+class RefusalError(Exception):
     """What a service answers when it does not do what it was asked."""
 
     def __init__(self, error: str, cause: str) -> None:
@@ -149,9 +154,19 @@ def execute(
 ) -> Outcome:
     """Run a definition in moto's interpreter, with a function in the place of each service call.
 
-    Call within ``mock_aws(config={"stepfunctions": {"execute_state_machine": True}})``. Retries and
-    waits do not wait. The keys of `answers` are what follows ``:::`` in a task's resource.
+    Every call is held against the service's own model first. Retries and waits do not wait. The
+    keys of `answers` are what follows ``:::`` in a task's resource.
     """
+    with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
+        outcome = _execute(definition, given, answers, name)
+    for action, parameters in outcome.calls:
+        check_call(action, parameters)
+    return outcome
+
+
+def _execute(
+    definition: Mapping[str, Any], given: Any, answers: Mapping[str, Answer], name: str
+) -> Outcome:
     calls: list[tuple[str, dict[str, Any]]] = []
     client = boto3.client("stepfunctions", region_name=REGION)
     machine = client.create_state_machine(
@@ -185,6 +200,51 @@ def execute(
     )
 
 
+def check_call(action: str, parameters: dict[str, Any]) -> None:
+    """Assert that a task's call is one that the service's own model allows."""
+    operation = _operation(action)
+    requests = {
+        "elasticmapreduce:addStep.sync": lambda p: {
+            "JobFlowId": p["ClusterId"],
+            "Steps": [p["Step"]],
+        },
+        "elasticmapreduce:terminateCluster": lambda p: {"JobFlowIds": [p["ClusterId"]]},
+    }
+    request = requests.get(action, dict)(parameters)
+    report = ParamValidator().validate(request, operation.input_shape)
+    assert not report.has_errors(), f"{action}: {report.generate_report()}"
+    _check_words(action, request, operation.input_shape)
+
+
+def _operation(action: str) -> Any:
+    kind, *rest = action.split(":")
+    service, name = rest if kind == "aws-sdk" else (kind, rest[0].partition(".")[0])
+    service = {"elasticmapreduce": "emr", "sfn": "stepfunctions"}.get(service, service)
+    name = {
+        "createCluster": "runJobFlow",
+        "addStep": "addJobFlowSteps",
+        "terminateCluster": "terminateJobFlows",
+    }.get(name, name)
+    return _service(service).operation_model(name[0].upper() + name[1:])
+
+
+@cache
+def _service(name: str) -> ServiceModel:
+    return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+
+
+def _check_words(action: str, value: Any, shape: Any) -> None:
+    """Assert what botocore's validator leaves to the service: that a word is one of a list."""
+    if shape.type_name == "structure":
+        for name, member in value.items():
+            _check_words(action, member, shape.members[name])
+    elif shape.type_name == "list":
+        for member in value:
+            _check_words(action, member, shape.member)
+    elif shape.type_name == "string" and shape.enum:
+        assert value in shape.enum, f"{action}: {value} is none of {shape.enum}"
+
+
 def _answering(answers: Mapping[str, Answer], calls: list[tuple[str, dict[str, Any]]]) -> Any:
     class Answering(StateTaskService):
         def __init__(self) -> None:
@@ -202,7 +262,7 @@ def _answering(answers: Mapping[str, Answer], calls: list[tuple[str, dict[str, A
             calls.append((action, parameters))
             try:
                 env.stack.append(copy.deepcopy(answers[action](parameters)))
-            except RefusalErrorError as refusal:
+            except RefusalError as refusal:
                 name = (
                     StatesErrorName(typ=StatesErrorNameType.StatesTimeout)
                     if refusal.error == "States.Timeout"
