@@ -1,0 +1,1 @@
+"""Speed against what the cores can do at best, and against what one would run instead."""

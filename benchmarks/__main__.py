@@ -1,0 +1,154 @@
+"""``python -m benchmarks``: measure the job against its ceiling and its rivals, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks import programs
+from benchmarks.machine import describe_machine, describe_versions, is_busy
+from benchmarks.measure import BenchmarkError
+from benchmarks.report import Context, render
+from benchmarks.results import Results, TwoSizes
+from benchmarks.subset import copy_subset, list_paths
+from spark_job.errors import JobError
+from spark_job.extractor import load_card
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.programs import Run
+
+LOGGER = logging.getLogger("benchmarks")
+
+
+def main() -> int:
+    """Run all programs, print the page and write it."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    try:
+        paths = list_paths(arguments.images)
+        _check(arguments, len(paths))
+        machine = describe_machine()
+        if is_busy():
+            LOGGER.warning("this machine is busy already, which distorts the ratios")
+        started = perf_counter()
+        with TemporaryDirectory(prefix="orchard-benchmark-") as folder:
+            results = _Benchmark(arguments, paths, Path(folder)).run()
+        minutes = (perf_counter() - started) / 60
+    except (BenchmarkError, JobError) as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 1
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    page = render(results, Context(date, minutes, len(paths), machine, describe_versions()))
+    print(page)
+    arguments.output.write_text(page, "utf-8")
+    return 0
+
+
+class _Benchmark:
+    """The order of the runs: what is compared runs in turn, so that drift hits both."""
+
+    def __init__(self, arguments: argparse.Namespace, paths: list[str], folder: Path) -> None:
+        self._arguments = arguments
+        self._paths = paths
+        self._folder = folder
+        self._copies: dict[int, Path] = {}
+
+    def run(self) -> Results:
+        given = self._arguments
+        with_weights = {"weights": given.weights}
+        fixed_costs = [self._fixed_cost() for _ in range(given.pairs)]
+        ceilings = [self._two(programs.run_ceiling, given.sizes)]
+        jobs = []
+        for _ in range(given.rounds):
+            jobs.append(self._two(programs.run_job, given.sizes))
+            ceilings.append(self._two(programs.run_ceiling, given.sizes))
+        script = partial(programs.run_single_machine, **with_weights)
+        notebook = partial(programs.run_notebook, **with_weights)
+        return Results(
+            ceilings=ceilings,
+            jobs=jobs,
+            fixed_costs=fixed_costs,
+            latencies=[self._latency(number) for number in range(given.rounds)],
+            script=self._two(script, given.script_sizes),
+            notebook=self._two(notebook, given.notebook_sizes),
+        )
+
+    def _fixed_cost(self) -> tuple[Run, Run]:
+        return self._one(programs.run_job, 2), _told(programs.run_empty_job())
+
+    def _latency(self, number: int) -> tuple[Run, Run]:
+        order = [programs.run_slow_reads, programs.run_job][:: -1 if number % 2 else 1]
+        runs = {program: self._one(program, self._arguments.latency_size) for program in order}
+        return runs[programs.run_slow_reads], runs[programs.run_job]
+
+    def _two(self, program: Callable[[Path, int], Run], sizes: list[int]) -> TwoSizes:
+        small, large = sizes
+        return TwoSizes(self._one(program, small), self._one(program, large))
+
+    def _one(self, program: Callable[[Path, int], Run], size: int) -> Run:
+        if size not in self._copies:
+            copy = copy_subset(self._arguments.images, self._paths, size, self._folder)
+            self._copies[size] = copy
+        return _told(program(self._copies[size], size))
+
+
+def _told(run: Run) -> Run:
+    LOGGER.info("%-21s %6d images %7.1f s", run.program, run.images, run.seconds)
+    return run
+
+
+def _check(arguments: argparse.Namespace, available: int) -> None:
+    """Find what would otherwise fail after minutes."""
+    for sizes in (arguments.sizes, arguments.script_sizes, arguments.notebook_sizes):
+        if not 2 <= sizes[0] < sizes[1] <= available:
+            raise BenchmarkError(
+                f"sizes {sizes[0]} and {sizes[1]} are not a smaller and a larger number of images "
+                f"from 2 to the {available:,} in {arguments.images}"
+            )
+    if not 2 <= arguments.latency_size <= available:
+        raise BenchmarkError(
+            f"--latency-size {arguments.latency_size} is not from 2 to the {available:,} images in "
+            f"{arguments.images}"
+        )
+    try:
+        found = hashlib.sha256(Path(arguments.weights).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BenchmarkError(f"cannot read the weights {arguments.weights}: {error}") from error
+    source = load_card()["source"]
+    if found != source["sha256"]:
+        raise BenchmarkError(
+            f"{arguments.weights} are not the weights of the job's network; take Keras' "
+            f"{source['weights']}"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("--images", required=True, help="folder of labelled JPEG images")
+    parser.add_argument(
+        "--weights", required=True, help="Keras' MobileNetV2 weights without classifier, .h5"
+    )
+    sizes = partial(parser.add_argument, nargs=2, type=int, metavar=("SMALL", "LARGE"))
+    sizes("--sizes", default=[2_000, 20_000], help="images for the ceiling and the job")
+    sizes("--script-sizes", default=[1_024, 4_096], help="images for the single-machine script")
+    sizes("--notebook-sizes", default=[512, 2_048], help="images for the notebook shape")
+    number = partial(parser.add_argument, type=int, metavar="N")
+    number("--latency-size", default=8_192, help="images for the job with slow reads")
+    number("--rounds", default=2, help="how often job and ceiling take turns")
+    number("--pairs", default=4, help="how often the job on 2 images and the empty job take turns")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/RESULTS.md"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The programs that are compared, each run once over a folder of images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import REPOSITORY, BenchmarkError, Measurement, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LATENCY_SECONDS = 0.05
+"""Added to every read, as an object store would."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program, run once.
+
+    Attributes
+    ----------
+    program
+        Its name in the report.
+    images
+        How many it was given.
+    seconds, peak_bytes
+        Of the whole program, see `Measurement`.
+    details
+        What it says of itself: the job's receipt, a rival's k and passes.
+    """
+
+    program: str
+    images: int
+    seconds: float
+    peak_bytes: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def run_ceiling(images: Path, size: int) -> Run:
+    """Read, decode and infer in plain processes."""
+    return _run("ceiling", size, measure("benchmarks.ceiling", "--images", str(images)))
+
+
+def run_job(images: Path, size: int, *, environment: Mapping[str, str] | None = None) -> Run:
+    """Run the whole job, PCA fitted and published; its receipt is in the details."""
+    with TemporaryDirectory(prefix="orchard-benchmark-") as output:
+        measured = measure(
+            "spark_job",
+            *("--images", str(images), "--output", output, "--batch", "benchmark"),
+            *("--run", "measured", "--pca", "fit"),
+            environment=environment,
+        )
+        receipt = Path(output) / "results/benchmark/runs/measured/run.json"
+        return _run("job", size, measured, json.loads(receipt.read_text()))
+
+
+def run_slow_reads(images: Path, size: int) -> Run:
+    """Run the job with `LATENCY_SECONDS` added to every read in its workers.
+
+    Raises
+    ------
+    BenchmarkError
+        Where the workers did not feel it.
+    """
+    environment = {
+        "PYTHONPATH": str(REPOSITORY / "benchmarks/latency"),
+        "ORCHARD_READ_LATENCY": str(LATENCY_SECONDS),
+    }
+    run = run_job(images, size, environment=environment)
+    # The first read of a part cannot be ahead of its use, so the workers wait at least once.
+    if run.details["seconds_in_workers"]["read"] < LATENCY_SECONDS:
+        raise BenchmarkError("the added latency did not reach the workers' reads")
+    return run
+
+
+def run_empty_job() -> Run:
+    """Run an empty Spark Python job."""
+    with TemporaryDirectory(prefix="orchard-benchmark-") as output:
+        measured = measure("benchmarks.empty_job", "--output", f"{output}/rows")
+    return _run("empty Spark job", 0, measured)
+
+
+def run_notebook(images: Path, size: int, weights: str) -> Run:
+    """Run the notebook shape."""
+    return _run_rival("notebook", "benchmarks.notebook", images, size, weights)
+
+
+def run_single_machine(images: Path, size: int, weights: str) -> Run:
+    """Run the script without Spark."""
+    return _run_rival("single-machine script", "benchmarks.single_machine", images, size, weights)
+
+
+def _run_rival(program: str, module: str, images: Path, size: int, weights: str) -> Run:
+    with TemporaryDirectory(prefix="orchard-benchmark-") as output:
+        arguments = ("--images", str(images), "--weights", weights, "--output", f"{output}/vectors")
+        measured = measure(module, *arguments)
+    return _run(program, size, measured, json.loads(measured.output.splitlines()[-1]))
+
+
+def _run(
+    program: str, size: int, measured: Measurement, details: dict[str, Any] | None = None
+) -> Run:
+    return Run(program, size, measured.seconds, measured.peak_bytes, details or {})

@@ -1,0 +1,132 @@
+"""What a benchmark found: the runs, and the numbers that the targets are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from benchmarks.programs import Run
+
+GB = 1e9
+
+
+class TwoSizes(NamedTuple):
+    """A program on a small and on a large subset, one right after the other."""
+
+    small: Run
+    large: Run
+
+    @property
+    def slope(self) -> float:
+        """Images per second between the two sizes, so without start-up; NaN where there is none."""
+        seconds = self.large.seconds - self.small.seconds
+        return (self.large.images - self.small.images) / seconds if seconds > 0 else float("nan")
+
+    def seconds_for(self, images: int) -> float:
+        """Time for `images` on the line through both sizes."""
+        return self.large.seconds + (images - self.large.images) / self.slope
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs of one benchmark.
+
+    Attributes
+    ----------
+    ceilings, jobs
+        In turn: ``ceilings[i]`` before and ``ceilings[i + 1]`` after ``jobs[i]``.
+    fixed_costs
+        The job on two images and an empty Spark job, pair by pair.
+    latencies
+        The job with slow reads and without, pair by pair.
+    notebook, script
+        The rivals.
+    """
+
+    ceilings: list[TwoSizes]
+    jobs: list[TwoSizes]
+    fixed_costs: list[tuple[Run, Run]]
+    latencies: list[tuple[Run, Run]]
+    notebook: TwoSizes
+    script: TwoSizes
+
+    @property
+    def ceiling_shares(self) -> list[float]:
+        """Each job's slope over that of the ceilings around it."""
+        around = zip(self.ceilings, self.ceilings[1:], strict=False)
+        return [
+            job.slope / mean([before.slope, after.slope])
+            for job, (before, after) in zip(self.jobs, around, strict=True)
+        ]
+
+    @property
+    def fixed_cost_ratios(self) -> list[float]:
+        """The job's time on two images over the empty job's."""
+        return [job.seconds / empty.seconds for job, empty in self.fixed_costs]
+
+    @property
+    def latency_shares(self) -> list[float]:
+        """The featurize stage's rate with slow reads over its rate without."""
+        return [featurize_rate(slow) / featurize_rate(plain) for slow, plain in self.latencies]
+
+    @property
+    def job_runs(self) -> list[Run]:
+        """Every undisturbed run of the job."""
+        pairs = [*self.fixed_costs, *((plain, slow) for slow, plain in self.latencies)]
+        return [run for job in self.jobs for run in job] + [job for job, _ in pairs]
+
+    def slope_ratio(self, rival: TwoSizes) -> float:
+        """How many times the rival's rate the job reaches, start-up aside."""
+        return median(job.slope for job in self.jobs) / rival.slope
+
+    def whole_ratio(self, rival: TwoSizes) -> float:
+        """How many times longer than the whole job the whole rival takes on the job's images."""
+        largest = self.jobs[0].large.images
+        return rival.seconds_for(largest) / median(job.large.seconds for job in self.jobs)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number to reach, and the one that was reached."""
+
+    name: str
+    wanted: str
+    reached: str
+    met: bool
+
+
+def targets(results: Results) -> list[Target]:
+    """Hold the results against what the job is to reach on two cores."""
+    slope = median(results.ceiling_shares)
+    fixed = median(results.fixed_cost_ratios)
+    latency = median(results.latency_shares)
+    pca = median(pca_share(job.large) for job in results.jobs)
+    peak = max(run.peak_bytes for run in results.job_runs) / GB
+    return [
+        _rival_target(results, "the notebook shape", results.notebook, 15),
+        _rival_target(results, "the single-machine script", results.script, 2.5),
+        Target("the job's slope over the ceiling's", "≥ 95%", f"{slope:.1%}", slope >= 0.95),
+        Target("the job on 2 images over an empty job", "≤ 1.5", f"{fixed:.2f}", fixed <= 1.5),
+        Target("featurize's rate with 50 ms per read", "≥ 95%", f"{latency:.1%}", latency >= 0.95),
+        Target("moments, fit and projection in the job", "< 5%", f"{pca:.1%}", pca < 0.05),
+        Target("driver and workers resident, any size", "< 4 GB", f"{peak:.2f} GB", peak < 4),
+    ]
+
+
+def _rival_target(results: Results, name: str, rival: TwoSizes, wanted: float) -> Target:
+    slope, whole = results.slope_ratio(rival), results.whole_ratio(rival)
+    reached = f"{slope:.1f} by slope, {whole:.1f} whole"
+    return Target(f"times {name}", f"≥ {wanted:g}", reached, min(slope, whole) >= wanted)
+
+
+def featurize_rate(job: Run) -> float:
+    """Images per second of the featurize stage alone."""
+    return float(job.images / job.details["seconds"]["featurize"])
+
+
+def pca_share(job: Run) -> float:
+    """Moments, fit and projection as a share of the time in the job's receipt."""
+    seconds = job.details["seconds"]
+    return float((seconds["moments"] + seconds["fit"] + seconds["project"]) / seconds["total"])
