@@ -1,4 +1,4 @@
-"""What tells people: the alert topic, alarms, a dashboard, a budget, a watch over clusters."""
+"""What tells people: the alert topic, alarms, a dashboard, a budget."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Final
 from aws_cdk import Aws, Duration, Stack, aws_budgets, aws_iam, aws_sns
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
-from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_sns_subscriptions as subscriptions
-from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from stacks.config import STACK_TAG, OrchardConfig, cluster_name_prefix
-from stacks.identity import act_on_clusters
-from stacks.logs import state_machine_log
+from stacks.config import STACK_TAG, OrchardConfig
+from stacks.watch import Watch
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3
+    from aws_cdk import aws_stepfunctions as sfn
 
 _PERIOD: Final = Duration.minutes(5)
-_ENDED: Final = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
 _WEEK: Final = Duration.days(7)
 
 
@@ -48,9 +44,7 @@ class Monitoring(Construct):
     Attributes
     ----------
     watch
-        The state machine that looks at each cluster again after ``cluster_alive_alarm_minutes``
-        and fails when it is still alive: EMR's own metrics know clusters by id only, so that no
-        alarm on them could be written before the cluster exists.
+        Looks at each cluster again, and fails when it lives too long.
     """
 
     def __init__(
@@ -64,7 +58,7 @@ class Monitoring(Construct):
         bucket: aws_s3.IBucket,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.watch = _watch(self, config, topic)
+        self.watch = Watch(self, "Watch", config=config, topic=topic)
         to_topic = actions.SnsAction(topic)
         failed = _any(
             self,
@@ -79,7 +73,7 @@ class Monitoring(Construct):
             "ClusterAliveTooLong",
             f"An Orchard cluster lives for more than {config.cluster_alive_alarm_minutes} minutes,"
             " or could not be looked at: terminate it in the EMR console unless it is wanted.",
-            failed=self.watch.metric_failed(period=_PERIOD),
+            failed=self.watch.state_machine.metric_failed(period=_PERIOD),
         )
         for alarm in (failed, alive):
             alarm.add_alarm_action(to_topic)
@@ -106,98 +100,6 @@ def _any(
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
         evaluation_periods=1,
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-    )
-
-
-def _watch(scope: Construct, config: OrchardConfig, topic: aws_sns.ITopic) -> sfn.StateMachine:
-    watch = sfn.StateMachine(
-        scope,
-        "Watch",
-        definition_body=sfn.DefinitionBody.from_chainable(_watch_states(scope, config, topic)),
-        comment="Looks at a cluster again once it should long have ended.",
-        timeout=Duration.minutes(config.cluster_alive_alarm_minutes + 30),
-        tracing_enabled=True,
-        logs=sfn.LogOptions(
-            destination=state_machine_log(scope, "WatchLog", config=config),
-            level=sfn.LogLevel.ALL,
-        ),
-    )
-    watch.add_to_role_policy(act_on_clusters(scope, "DescribeCluster"))
-    topic.grant_publish(watch)
-    events.Rule(
-        scope,
-        "ClusterStarted",
-        description="A cluster of this stack was created: look at it again later.",
-        event_pattern=events.EventPattern(
-            source=["aws.emr"],
-            detail_type=["EMR Cluster State Change"],
-            detail={
-                "state": ["STARTING"],
-                "name": [{"prefix": cluster_name_prefix(Stack.of(scope).stack_name)}],
-            },
-        ),
-        targets=[
-            targets.SfnStateMachine(
-                watch,
-                input=events.RuleTargetInput.from_object(
-                    {
-                        "cluster": events.EventField.from_path("$.detail.clusterId"),
-                        "name": events.EventField.from_path("$.detail.name"),
-                    }
-                ),
-            )
-        ],
-    )
-    return watch
-
-
-def _watch_states(scope: Construct, config: OrchardConfig, topic: aws_sns.ITopic) -> sfn.IChainable:
-    minutes = config.cluster_alive_alarm_minutes
-    # Plain states rather than CDK's tasks, whose grants cannot carry the condition on the tag.
-    look = sfn.CustomState(
-        scope,
-        "DescribeCluster",
-        state_json={
-            "Type": "Task",
-            "Resource": f"arn:{Aws.PARTITION}:states:::aws-sdk:emr:describeCluster",
-            "Parameters": {"ClusterId.$": "$.cluster"},
-            "ResultSelector": {"state.$": "$.Cluster.Status.State"},
-            "ResultPath": "$.now",
-            "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 30, "MaxAttempts": 4}],
-        },
-    )
-    tell = sfn.CustomState(
-        scope,
-        "TellThatItLives",
-        state_json={
-            "Type": "Task",
-            "Resource": f"arn:{Aws.PARTITION}:states:::sns:publish",
-            "Parameters": {
-                "TopicArn": topic.topic_arn,
-                "Subject": "Orchard: a cluster is still alive",
-                "Message.$": "States.Format('Cluster {} ({}) is still {} after "
-                f"{minutes} minutes, and is being paid for. Unless it is wanted, end it with: "
-                "aws emr terminate-clusters --cluster-ids {}',"
-                " $.cluster, $.name, $.now.state, $.cluster)",
-            },
-            "ResultPath": None,
-        },
-    )
-    lives = sfn.Fail(
-        scope,
-        "StillAlive",
-        error="ClusterAliveTooLong",
-        cause=f"The cluster is still alive after {minutes} minutes.",
-    )
-    ended = sfn.Condition.or_(*(sfn.Condition.string_equals("$.now.state", s) for s in _ENDED))
-    return (
-        sfn.Wait(scope, "WaitUntilLate", time=sfn.WaitTime.duration(Duration.minutes(minutes)))
-        .next(look)
-        .next(
-            sfn.Choice(scope, "HasItEnded")
-            .when(ended, sfn.Succeed(scope, "Ended"))
-            .otherwise(sfn.Chain.start(tell).next(lives))
-        )
     )
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.stacks.definitions import RefusalError, execute
 from tests.stacks.policies import Deployed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.stacks.conftest import Synthesis
+    from tests.stacks.definitions import Outcome
 
 pytestmark = pytest.mark.cdk
 
@@ -84,29 +86,47 @@ def test_the_watch_looks_late_and_fails_when_the_cluster_lives(
 ) -> None:
     stack = synthesize(cluster_alive_alarm_minutes=60)
     watch = watch_of(stack)
-    states = watch["States"]
-    wait = states[watch["StartAt"]]
-    assert wait["Seconds"] == 60 * 60
-    look = states[wait["Next"]]
-    assert look["Resource"].endswith("aws-sdk:emr:describeCluster")
-    choice = states[look["Next"]]
-    (ended,) = choice["Choices"]
-    assert {c["StringEquals"] for c in ended["Or"]} == {
-        "TERMINATING",
-        "TERMINATED",
-        "TERMINATED_WITH_ERRORS",
-    }
-    assert states[ended["Next"]]["Type"] == "Succeed"
-    tell = states[choice["Default"]]
-    assert "aws emr terminate-clusters" in tell["Parameters"]["Message.$"]
-    assert states[tell["Next"]]["Type"] == "Fail"
-    assert watch["TimeoutSeconds"] > wait["Seconds"]
+    assert watch["States"][watch["StartAt"]]["Seconds"] == 60 * 60
+    assert watch["TimeoutSeconds"] > 60 * 60
+    started = {"detail": {"clusterId": "j-1", "name": "orchard/Fruits/b.1"}}
+
+    def look(state: str) -> Outcome:
+        return execute(
+            watch,
+            started,
+            {
+                "aws-sdk:emr:describeCluster": lambda _: {"Cluster": {"Status": {"State": state}}},
+                "sns:publish": lambda _: {},
+            },
+        )
+
+    for state in ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS"):
+        ended = look(state)
+        assert ended.status == "SUCCEEDED"
+        assert ended.asked("sns:publish") == []
+    lives = look("WAITING")
+    assert (lives.status, lives.error) == ("FAILED", "ClusterAliveTooLong")
+    (told,) = lives.asked("sns:publish")
+    assert "j-1 (orchard/Fruits/b.1) is still WAITING after 60 minutes" in told["Message"]
+    assert "aws emr terminate-clusters --cluster-ids j-1" in told["Message"]
 
     alarm = stack.one("AWS::CloudWatch::Alarm", "ClusterAliveTooLong")
     ((metric, machine),) = watched(alarm)
     assert metric == "ExecutionsFailed"
     assert machine.startswith("MonitoringWatch")
     assert "60 minutes" in alarm["AlarmDescription"]
+
+
+def test_a_cluster_that_cannot_be_looked_at_is_alarming(fruits: Synthesis) -> None:
+    def refuse(_: dict[str, Any]) -> Any:
+        raise RefusalError("Emr.EmrException", "denied")
+
+    outcome = execute(
+        watch_of(fruits),
+        {"detail": {"clusterId": "j-1", "name": "orchard/Fruits/b.1"}},
+        {"aws-sdk:emr:describeCluster": refuse},
+    )
+    assert outcome.status == "FAILED"
 
 
 def test_the_dashboard_shows_alarms_batches_nodes_and_data(fruits: Synthesis) -> None:

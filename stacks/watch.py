@@ -1,0 +1,132 @@
+"""A second look at every cluster, once it should long have ended.
+
+EMR's own metrics know a cluster by its id alone, so that no alarm on them can be written before
+the cluster exists. A state machine is started with each cluster instead, waits, and fails when
+the cluster is still alive; an alarm on its failures is an alarm on clusters that live too long.
+It needs nothing of the machines that end clusters, and so sees when they did not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aws_cdk import Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from constructs import Construct
+
+from stacks.config import cluster_name_prefix
+from stacks.identity import act_on_clusters
+from stacks.states import BRIEFLY, PATIENTLY, catch, service, state_machine, text
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_sns
+
+    from stacks.config import OrchardConfig
+    from stacks.states import State, States
+
+_ENDED: Final = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
+
+
+class Watch(Construct):
+    """Looks at each of the stack's clusters again after ``cluster_alive_alarm_minutes``.
+
+    Attributes
+    ----------
+    state_machine
+        The watch; it fails when the cluster is still alive, or cannot be looked at.
+    definition
+        What it was made of, in the Amazon States Language.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        config: OrchardConfig,
+        topic: aws_sns.ITopic,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        minutes = config.cluster_alive_alarm_minutes
+        self.definition: State = {
+            "Comment": "Looks at a cluster again once it should long have ended.",
+            "StartAt": "WaitUntilLate",
+            "TimeoutSeconds": 60 * minutes + 3600,
+            "States": _states(minutes, topic),
+        }
+        self.state_machine = state_machine(
+            self, name="Watch", definition=self.definition, config=config
+        )
+        self.state_machine.add_to_role_policy(act_on_clusters(self, "DescribeCluster"))
+        topic.grant_publish(self.state_machine)
+        self._start_with_clusters()
+
+    def _start_with_clusters(self) -> None:
+        events.Rule(
+            self,
+            "ClusterStarted",
+            description="A cluster of this stack was created: look at it again later.",
+            event_pattern=events.EventPattern(
+                source=["aws.emr"],
+                detail_type=["EMR Cluster State Change"],
+                detail={
+                    "state": ["STARTING"],
+                    "name": [{"prefix": cluster_name_prefix(Stack.of(self).stack_name)}],
+                },
+            ),
+            targets=[targets.SfnStateMachine(self.state_machine)],
+        )
+
+
+def _states(minutes: int, topic: aws_sns.ITopic) -> States:
+    return {
+        "WaitUntilLate": {"Type": "Wait", "Seconds": 60 * minutes, "Next": "DescribeCluster"},
+        "DescribeCluster": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:emr:describeCluster"),
+            "Parameters": {"ClusterId.$": "$.detail.clusterId"},
+            "ResultSelector": {"state.$": "$.Cluster.Status.State"},
+            "ResultPath": "$.now",
+            # No Catch: a cluster that cannot be looked at is as alarming as one that lives.
+            "Retry": PATIENTLY,
+            "Next": "HasItEnded",
+        },
+        "HasItEnded": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Or": [{"Variable": "$.now.state", "StringEquals": state} for state in _ENDED],
+                    "Next": "Ended",
+                }
+            ],
+            "Default": "TellThatItLives",
+        },
+        "Ended": {"Type": "Succeed"},
+        "TellThatItLives": {
+            "Type": "Task",
+            "Resource": service("sns:publish"),
+            "Parameters": {
+                "TopicArn": topic.topic_arn,
+                "Subject": "Orchard: a cluster is still alive",
+                "Message.$": text(
+                    f"Cluster {{}} ({{}}) is still {{}} after {minutes} minutes, and is being paid"
+                    " for. Unless it is wanted, end it with: aws emr terminate-clusters"
+                    " --cluster-ids {}",
+                    "$.detail.clusterId",
+                    "$.detail.name",
+                    "$.now.state",
+                    "$.detail.clusterId",
+                ),
+            },
+            "ResultPath": None,
+            "Retry": BRIEFLY,
+            "Catch": catch("StillAlive"),
+            "Next": "StillAlive",
+        },
+        "StillAlive": {
+            "Type": "Fail",
+            "Error": "ClusterAliveTooLong",
+            "Cause": f"The cluster is still alive after {minutes} minutes.",
+        },
+    }
