@@ -125,6 +125,8 @@ def _spark_beside(settings: JobSettings) -> Iterator[tuple[SparkSession, Listing
         starting = pool.submit(start_spark, settings.master, f"orchard {settings.batch}")
         try:
             listing = _list(settings)
+            # pyspark's Arrow functions import pandas; here that costs nothing, the JVM is starting.
+            import_module("pandas")
             yield starting.result(), listing
         finally:
             if starting.exception() is None:
