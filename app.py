@@ -10,6 +10,7 @@ from pathlib import Path
 from aws_cdk import App
 
 from stacks.config import ConfigError, OrchardConfig
+from stacks.interactive_stack import InteractiveStack
 from stacks.pipeline_stack import PipelineStack
 
 _HERE = Path(__file__).parent
@@ -23,7 +24,9 @@ def main() -> None:
         outdir=os.environ.get("CDK_OUTDIR", str(_HERE / "cdk.out")),
     )
     config = OrchardConfig.from_context(app.node)
-    PipelineStack(app, config.name, config=config)
+    pipeline = PipelineStack(app, config.name, config=config)
+    if config.interactive:
+        InteractiveStack(app, f"{config.name}-notebooks", config=config, pipeline=pipeline)
 
     assembly = app.synth()
     if "CDK_OUTDIR" not in os.environ:

@@ -45,20 +45,25 @@ def test_the_app_synthesizes_with_no_account(tmp_path: Path, wheelhouse: Path) -
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["artifacts"]["Apples"]["environment"] == "aws://unknown-account/eu-west-1"
+    assert "Apples-notebooks" not in manifest["artifacts"]
     assert "missing" not in manifest, "a look-up would need an account"
 
 
-def test_the_region_of_the_profile_is_used(tmp_path: Path, wheelhouse: Path) -> None:
+def test_the_profiles_region_is_used_and_the_notebook_cluster_comes_when_asked_for(
+    tmp_path: Path, wheelhouse: Path
+) -> None:
     done = app(
         tmp_path,
-        context={"wheelhouse": str(wheelhouse)},
+        context={"wheelhouse": str(wheelhouse), "interactive": "true", "ssm": "true"},
         CDK_DEFAULT_REGION="eu-central-1",
         CDK_DEFAULT_ACCOUNT="123456789012",
     )
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["artifacts"]["Orchard"]["environment"] == "aws://123456789012/eu-central-1"
-    assert "missing" not in manifest
+    for stack in ("Orchard", "Orchard-notebooks"):
+        environment = manifest["artifacts"][stack]["environment"]
+        assert environment == "aws://123456789012/eu-central-1"
+    assert "missing" not in manifest, "a look-up would need credentials"
 
 
 def test_a_bad_value_is_one_line_and_no_traceback(tmp_path: Path) -> None:
