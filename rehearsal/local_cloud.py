@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -86,6 +87,8 @@ class LocalCloud:
         """Start all of it and deploy the stack."""
         name = str(self._context.get("name", "Orchard"))
         assembly = self._assembly or synthesize(self.folder / "cdk.out", self._context, REGION)
+        # A state that fails is part of the story, not an error of the interpreter's.
+        logging.getLogger("moto").setLevel(logging.CRITICAL)
         enter = self._stack.enter_context
         enter(self.endpoint)
         enter(self.yarn)

@@ -146,11 +146,27 @@ def _detail(execution: Any) -> dict[str, Any]:
 
 
 class _AwsSdk(state_task_service_aws_sdk.StateTaskServiceAwsSdk):  # type: ignore[misc]
-    """moto's SDK integration, with dates as the text that Step Functions makes of them."""
+    """moto's SDK integration, with names and dates written as Step Functions writes them."""
 
-    def _eval_service_task(self, env: Any, *args: Any, **named: Any) -> None:
-        super()._eval_service_task(env, *args, **named)
-        env.stack.append(_plain(env.stack.pop()))
+    def _eval_service_task(
+        self,
+        env: Any,
+        resource_runtime_part: Any,
+        normalised_parameters: dict[str, Any],
+        state_credentials: Any,
+    ) -> None:
+        service, action = self._get_boto_service_name(), self._get_boto_service_action()
+        region = resource_runtime_part.region
+        client = state_task_service_aws_sdk.boto_client_for(region, service, state_credentials)
+        model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[action])
+        if model.input_shape:
+            # The States Language says `StateMachineArn` where the API says `stateMachineArn`.
+            self._to_boto_request(normalised_parameters, model.input_shape)
+        response = getattr(client, action)(**normalised_parameters)
+        response.pop("ResponseMetadata", None)
+        if model.output_shape:
+            self._from_boto_response(response, model.output_shape)
+        env.stack.append(_plain(response))
 
 
 class _Emr(StateTaskServiceCallback):  # type: ignore[misc]

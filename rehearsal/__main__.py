@@ -1,0 +1,121 @@
+"""Rehearse the deployed pipeline on this machine: ``make rehearsal [IMAGES=/path/to/images]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from demo.synthetic import make_batch
+from rehearsal.local_cloud import LocalCloud
+from spark_job.summary import summarize
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "out" / "rehearsal"
+STARTED = time.monotonic()
+
+
+def main() -> int:
+    """Deploy, upload, start, follow, fetch, and say what came out."""
+    parser = argparse.ArgumentParser(prog="make rehearsal")
+    parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
+    parser.add_argument("--keep", action="store_true", help="keep the work folder, logs included")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    warnings.filterwarnings("ignore", module="moto")
+    images, batch = _batch(arguments.images)
+    folder = Path(tempfile.mkdtemp(prefix="orchard-rehearsal-"))
+    try:
+        with LocalCloud(folder, narrate=_say) as cloud:
+            return _rehearse(cloud, images, batch)
+    finally:
+        if arguments.keep:
+            _say(f"everything is left in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
+    _say(f"{cloud.upload(images, batch)} images uploaded to s3://{cloud.bucket}/images/{batch}/")
+    _say(f"writing images/{batch}/_READY, which starts the batch")
+    cloud.mark_ready(batch)
+    arn = _first_execution(cloud)
+    _follow(cloud, arn)
+    outcome = cloud.outcome(arn)
+    for message in cloud.messages():
+        _say(f"SNS: {message}")
+    if outcome.status != "SUCCEEDED":
+        print(f"rehearsal: the execution is {outcome.status}: {outcome.cause}", file=sys.stderr)
+        return 1
+    results = cloud.fetch(f"results/{batch}/", OUTPUT)
+    cloud.fetch("models/", OUTPUT)
+    current = json.loads((results / "results" / batch / "current.json").read_text(encoding="utf-8"))
+    run = results / "results" / batch / "runs" / current["run"]
+    receipt = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    print(f"\n{summarize(receipt)}\n\nFetched to {run}")
+    return 0
+
+
+def _batch(images: Path | None) -> tuple[Path, str]:
+    if images is None:
+        folder = OUTPUT / "synthetic-fruit"
+        _say(f"no IMAGES given: drawing a synthetic batch in {folder}")
+        make_batch(folder)
+        return folder, "synthetic-fruit"
+    folder = images.expanduser().resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:64]
+    return folder, name or "batch"
+
+
+def _first_execution(cloud: LocalCloud) -> str:
+    deadline = time.monotonic() + 30
+    while not (found := cloud.executions()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("The marker started no execution within 30 s.")
+        time.sleep(0.2)
+    return found[-1]
+
+
+def _follow(cloud: LocalCloud, arn: str) -> None:
+    """Say which states an execution enters and which containers run, until it ends."""
+    states: list[str] = []
+    containers: set[str] = set()
+    while True:
+        ended = cloud.outcome(arn).status != "RUNNING"
+        for name in (entered := cloud.states(arn))[len(states) :]:
+            _say(f"state {name}")
+        states = entered
+        for container in cloud.yarn.containers():
+            if container.container_id not in containers:
+                containers.add(container.container_id)
+                kind = "driver" if container.is_driver else "executor"
+                _say(f"{kind} on node {container.node}: {container.container_id}")
+        if ended:
+            return
+        time.sleep(0.5)
+
+
+def _say(line: str) -> None:
+    print(f"{time.monotonic() - STARTED:6.1f} s  {line}", flush=True)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
