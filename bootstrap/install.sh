@@ -105,8 +105,12 @@ install_packages() {
   # The lock decides what fits this Python, see wheelhouse.py.
   "$prefix/bin/python" "$pip/pip" --isolated --disable-pip-version-check install --quiet \
     --no-index --find-links "$wheelhouse" --only-binary :all: --no-cache-dir \
-    --require-hashes --ignore-requires-python --requirement "$wheelhouse/requirements.txt" ||
+    --require-hashes --ignore-requires-python --no-compile \
+    --requirement "$wheelhouse/requirements.txt" ||
     fail "pip could not install the wheelhouse into $prefix; its message is above."
+  # On all cores, unlike pip's. The job's user may not write here, so that each of its processes
+  # would compile all it imports; a file that does not compile is the self-test's business.
+  "$prefix/bin/python" -m compileall -qq -j 0 "$prefix/lib" || true
 }
 
 # Imports all that the job imports, decodes a photograph, and logs the versions.

@@ -21,22 +21,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSTALL = Path(__file__).parents[2] / "bootstrap" / "install.sh"
+STAND_IN = Path(__file__).parents[2] / "rehearsal" / "node_bin"
 UNSHARE = ["unshare", "--user", "--map-root-user", "--net"]
+# Root of the namespace, but for what lets root write where a mode forbids it.
+ORDINARY_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+# What root would do is done by opening the parent for a moment.
+SUDO = """\
+#!/bin/sh
+shift
+echo "$@" >> {log}
+for prefix; do :; done
+parent=$(dirname "$prefix")
+chmod u+w "$parent" && "$@"
+done=$?
+chmod u-w "$parent"
+exit $done
+"""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes are Linux machines")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A process namespace whose only network is a loopback with S3 on it."""
+    """A network namespace with a loopback and S3 on it, and nothing else; an ordinary user in it.
+
+    Attributes
+    ----------
+    pid
+        A process in the namespace.
+    tools
+        The commands that a node has, as a search path.
+    sudoed
+        Where the node's sudo notes what it was asked to do.
+    """
 
     pid: int
     tools: str
+    sudoed: Path
 
     def run(self, *command: str, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
         enter = ["nsenter", f"--target={self.pid}", "--user", "--net", "--preserve-credentials"]
         return subprocess.run(
-            [*enter, *command],
+            [*enter, *ORDINARY_USER, *command],
             env={
                 "PATH": self.tools,
                 "HOME": os.environ.get("HOME", "/"),
@@ -83,13 +109,15 @@ def archives(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def node(archives: Path) -> Iterator[Node]:
+def node(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     refusal = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
     if refusal.returncode != 0:
         pytest.skip(f"this kernel gives no network namespace: {refusal.stderr.strip()}")
-    # A node's python3.11 and its AWS command line; here, both come with the environment.
-    tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    assert shutil.which("aws", path=tools), "the tests need the AWS command line (pip: awscli)"
+    # What a node has: sudo, python3.11 and the AWS command line, a stand-in where there is none.
+    played = tmp_path_factory.mktemp("bin")
+    (played / "sudo").write_text(SUDO.format(log=played / "sudoed"))
+    (played / "sudo").chmod(0o755)
+    tools = f"{played}:{Path(sys.executable).parent}:{os.environ['PATH']}:{STAND_IN}"
     with subprocess.Popen(
         [*UNSHARE, sys.executable, str(Path(__file__).with_name("loopback_s3.py")), str(archives)],
         stdin=subprocess.PIPE,
@@ -101,20 +129,25 @@ def node(archives: Path) -> Iterator[Node]:
         for line in server.stdout:
             if line == "ready\n":
                 break
-        yield Node(server.pid, tools)
+        yield Node(server.pid, tools, played / "sudoed")
         server.stdin.close()
 
 
 @pytest.fixture(scope="module")
-def installed(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prefix that does not exist before, installed by a user with a stingy umask."""
-    prefix = tmp_path_factory.mktemp("node") / "opt" / "orchard"
+def installed(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A prefix like /opt/orchard: not there before, in a folder that belongs to root.
+
+    The user who installs has a stingy umask, too.
+    """
+    opt = tmp_path_factory.mktemp("node") / "opt"
+    opt.mkdir(mode=0o555)
     started = time.perf_counter()
-    result = node.install("wheelhouse.zip", prefix, umask=0o077)
+    result = node.install("wheelhouse.zip", opt / "orchard", umask=0o077)
     print(f"\ninstall.sh took {time.perf_counter() - started:.1f} s")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "pyarrow" in result.stdout, "the versions are in the log"
-    return prefix
+    yield opt / "orchard"
+    opt.chmod(0o755)
 
 
 def test_the_node_of_these_tests_reaches_nothing_but_its_s3(node: Node) -> None:
@@ -139,6 +172,12 @@ def test_what_it_installs_runs_the_network(node: Node, installed: Path) -> None:
     assert out.stdout.split() == ["[1,", "1280]", str(installed)], out.stderr
 
 
+def test_root_is_asked_for_the_prefix_and_for_nothing_else(node: Node, installed: Path) -> None:
+    asked = node.sudoed.read_text().splitlines()
+    assert all(line.startswith("install -d ") for line in asked)
+    assert len([line for line in asked if line.endswith(f" {installed}")]) == 1
+
+
 def test_every_user_of_the_node_can_read_it(installed: Path) -> None:
     hidden = [
         path
@@ -147,6 +186,12 @@ def test_every_user_of_the_node_can_read_it(installed: Path) -> None:
         or (path.is_dir() and not path.stat().st_mode & stat.S_IXOTH)
     ]
     assert hidden == []
+
+
+def test_users_who_may_not_write_there_need_not_compile_it(installed: Path) -> None:
+    for package in ("numpy", "pandas", "pyarrow", "ai_edge_litert"):
+        (folder,) = installed.glob(f"lib/python3.11/site-packages/{package}")
+        assert (folder / "__pycache__" / "__init__.cpython-311.pyc").is_file()
 
 
 def test_a_second_run_changes_nothing(node: Node, installed: Path) -> None:
