@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import boto3
@@ -37,6 +37,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskService,
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
@@ -169,15 +170,18 @@ def _execute(
 ) -> Outcome:
     calls: list[tuple[str, dict[str, Any]]] = []
     client = boto3.client("stepfunctions", region_name=REGION)
-    machine = client.create_state_machine(
-        name=f"machine-{time.monotonic_ns()}",
-        definition=json.dumps(_hurried(definition)),
-        roleArn=f"arn:aws:iam::{ACCOUNT}:role/any",
-    )["stateMachineArn"]
     with (
-        patch.object(state_task_factory, "state_task_service_for", _answering(answers, calls)),
+        patch.object(state_task_factory, "state_task_service_for", lambda **_: _Task()),
+        patch.object(_Task, "answers", answers),
+        patch.object(_Task, "calls", calls),
+        patch.object(AmazonStateLanguageParser, "parse", _parse),
         patch.object(retrier_decl, "time", SimpleNamespace(sleep=lambda _: None)),
     ):
+        machine = client.create_state_machine(
+            name="machine",
+            definition=json.dumps(_hurried(definition)),
+            roleArn=f"arn:aws:iam::{ACCOUNT}:role/any",
+        )["stateMachineArn"]
         execution = client.start_execution(
             stateMachineArn=machine, name=name, input=json.dumps(given)
         )["executionArn"]
@@ -203,14 +207,11 @@ def _execute(
 def check_call(action: str, parameters: dict[str, Any]) -> None:
     """Assert that a task's call is one that the service's own model allows."""
     operation = _operation(action)
-    requests = {
-        "elasticmapreduce:addStep.sync": lambda p: {
-            "JobFlowId": p["ClusterId"],
-            "Steps": [p["Step"]],
-        },
-        "elasticmapreduce:terminateCluster": lambda p: {"JobFlowIds": [p["ClusterId"]]},
-    }
-    request = requests.get(action, dict)(parameters)
+    request = parameters
+    if action == "elasticmapreduce:addStep.sync":
+        request = {"JobFlowId": parameters["ClusterId"], "Steps": [parameters["Step"]]}
+    elif action == "elasticmapreduce:terminateCluster":
+        request = {"JobFlowIds": [parameters["ClusterId"]]}
     report = ParamValidator().validate(request, operation.input_shape)
     assert not report.has_errors(), f"{action}: {report.generate_report()}"
     _check_words(action, request, operation.input_shape)
@@ -245,40 +246,46 @@ def _check_words(action: str, value: Any, shape: Any) -> None:
         assert value in shape.enum, f"{action}: {value} is none of {shape.enum}"
 
 
-def _answering(answers: Mapping[str, Answer], calls: list[tuple[str, dict[str, Any]]]) -> Any:
-    class Answering(StateTaskService):
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
+# Reading a definition takes moto longer than running it, and what it reads keeps no state.
+_parse = cache(AmazonStateLanguageParser.parse)
 
-        def _get_supported_parameters(self) -> set[str]:
-            return set()
 
-        def _eval_service_task(self, *_: Any) -> None:
-            raise NotImplementedError
+class _Task(StateTaskService):
+    """A task of any service, answered by the test that runs."""
 
-        def _eval_execution(self, env: Any) -> None:
-            action = self.resource.resource_arn.split(":::")[1]
-            parameters = copy.deepcopy(self._eval_parameters(env=env))
-            calls.append((action, parameters))
-            try:
-                env.stack.append(copy.deepcopy(answers[action](parameters)))
-            except RefusalError as refusal:
-                name = (
-                    StatesErrorName(typ=StatesErrorNameType.StatesTimeout)
-                    if refusal.error == "States.Timeout"
-                    else CustomErrorName(refusal.error)
+    answers: ClassVar[Mapping[str, Answer]] = {}
+    calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def _get_supported_parameters(self) -> set[str]:
+        return set()
+
+    def _eval_service_task(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    def _eval_execution(self, env: Any) -> None:
+        action = self.resource.resource_arn.split(":::")[1]
+        parameters = copy.deepcopy(self._eval_parameters(env=env))
+        self.calls.append((action, parameters))
+        try:
+            env.stack.append(copy.deepcopy(self.answers[action](parameters)))
+        except RefusalError as refusal:
+            name = (
+                StatesErrorName(typ=StatesErrorNameType.StatesTimeout)
+                if refusal.error == "States.Timeout"
+                else CustomErrorName(refusal.error)
+            )
+            details = TaskFailedEventDetails(error=refusal.error, cause=refusal.cause)
+            raise FailureEventException(
+                FailureEvent(
+                    env=env,
+                    error_name=name,
+                    event_type=HistoryEventType.TaskFailed,
+                    event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
                 )
-                details = TaskFailedEventDetails(error=refusal.error, cause=refusal.cause)
-                raise FailureEventException(
-                    FailureEvent(
-                        env=env,
-                        error_name=name,
-                        event_type=HistoryEventType.TaskFailed,
-                        event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
-                    )
-                ) from refusal
-
-    return lambda service_name: Answering()  # noqa: ARG005
+            ) from refusal
 
 
 def _hurried(value: Any) -> Any:
