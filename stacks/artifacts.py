@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from aws_cdk import Annotations, aws_iam, aws_s3_assets
 from constructs import Construct
 
+from bootstrap.wheelhouse import ARCHITECTURES, LOCK, WHEELHOUSES, node_pins
+
 if TYPE_CHECKING:
     from stacks.config import OrchardConfig
 
@@ -61,15 +63,29 @@ class Artifacts(Construct):
         return aws_s3_assets.Asset(self, name, path=str(path))
 
     def _wheelhouse(self, config: OrchardConfig) -> Path:
-        folder = Path(config.wheelhouse or _BUILD / "wheelhouse" / config.architecture)
-        if any(folder.glob("*.whl")) and (folder / "requirements.txt").is_file():
+        folder = Path(config.wheelhouse or WHEELHOUSES / config.architecture)
+        wrong = _what_is_wrong(folder, config)
+        if wrong is None:
             return folder
         # An error stops `cdk deploy`, yet lets everything be synthesized and tested without it.
         Annotations.of(self).add_error(
-            f"There is no wheelhouse in {os.path.relpath(folder, _REPOSITORY)}, and clusters have"
-            f" no other source of packages; run `make wheelhouse ARCH={config.architecture}`."
+            f"{wrong}, and clusters have no other source of packages; run"
+            f" `make wheelhouse ARCH={config.architecture}`."
         )
-        return _REPOSITORY / "bootstrap" / "requirements.txt"
+        return LOCK
+
+
+def _what_is_wrong(folder: Path, config: OrchardConfig) -> str | None:
+    shown = folder.relative_to(_REPOSITORY) if folder.is_relative_to(_REPOSITORY) else folder
+    requirements = folder / "requirements.txt"
+    if not any(folder.glob("*.whl")) or not requirements.is_file():
+        return f"There is no wheelhouse in {shown}"
+    if config.wheelhouse is not None:
+        return None
+    machine = ARCHITECTURES[config.architecture]
+    if node_pins(requirements, machine) != node_pins(LOCK, machine):
+        return f"The wheelhouse in {shown} is older than {LOCK.relative_to(_REPOSITORY)}"
+    return None
 
 
 def pack_job(target: Path) -> Path:

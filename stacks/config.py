@@ -314,7 +314,12 @@ def check_region(region: str, config: OrchardConfig) -> None:
         Naming the region and those allowed.
     """
     if region not in config.allowed_regions:
-        raise refusal("region", region, "one of " + ", ".join(config.allowed_regions))
+        raise refusal(
+            "region",
+            region,
+            f"one of {', '.join(config.allowed_regions)} (allowed_regions), chosen by"
+            f" `-c region={config.allowed_regions[0]}` or by the AWS profile",
+        )
 
 
 def _check_combinations(config: OrchardConfig) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aws_cdk import App, Environment
 
+from stacks import artifacts
 from stacks.artifacts import pack_job
 from stacks.config import ConfigError, OrchardConfig
 from stacks.pipeline_stack import PipelineStack
@@ -119,6 +121,23 @@ def test_a_stack_without_wheels_says_what_to_run(
         if entry.type == "aws:cdk:error"
     ]
     assert len(errors) == 1, "a warning would let `cdk deploy` go on without wheels"
+
+
+def test_wheels_of_an_older_lock_are_refused(
+    cdk_context: dict[str, Any], wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "WHEELHOUSES", tmp_path)
+    shutil.copytree(wheelhouse, tmp_path / "x86_64")
+    app = App(context=cdk_context, outdir=str(tmp_path / "out"))
+    PipelineStack(app, "Fruits", config=OrchardConfig(), env=Environment(region="eu-west-1"))
+    messages = [
+        str(message.entry.data)
+        for message in app.synth().get_stack_by_name("Fruits").messages
+        if message.level.name == "ERROR"
+    ]
+    assert len(messages) == 1
+    assert "is older than bootstrap/requirements.txt" in messages[0]
+    assert "make wheelhouse ARCH=x86_64" in messages[0]
 
 
 def test_the_jobs_zip_holds_the_package_and_its_network(tmp_path: Path) -> None:
