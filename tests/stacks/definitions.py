@@ -212,6 +212,9 @@ def check_call(action: str, parameters: dict[str, Any]) -> None:
         request = {"JobFlowId": parameters["ClusterId"], "Steps": [parameters["Step"]]}
     elif action == "elasticmapreduce:terminateCluster":
         request = {"JobFlowIds": [parameters["ClusterId"]]}
+    elif action.startswith("aws-sdk:sfn:"):
+        # Tasks write every API's names in Pascal case, this one's own begin with a small letter.
+        request = {name[0].lower() + name[1:]: value for name, value in parameters.items()}
     report = ParamValidator().validate(request, operation.input_shape)
     assert not report.has_errors(), f"{action}: {report.generate_report()}"
     _check_words(action, request, operation.input_shape)
