@@ -21,11 +21,18 @@ def fruit(seed: int, side: int = 64) -> Image.Image:
     margin = random.integers(2, side // 4, 4)
     for step in range(8):
         inset = step * side // 24
-        box = [margin[0] + inset, margin[1] + inset, side - margin[2] - inset, side - margin[3] - inset]
+        box = [
+            margin[0] + inset,
+            margin[1] + inset,
+            side - margin[2] - inset,
+            side - margin[3] - inset,
+        ]
         shade = tuple(int(value) for value in np.minimum(colour + 4 * step, 255))
         draw.ellipse([int(value) for value in box], fill=shade)
     for x, y in random.integers(side // 4, 3 * side // 4, (12, 2)):
-        draw.point([(int(x), int(y))], fill=tuple(int(value) for value in random.integers(0, 255, 3)))
+        draw.point(
+            [(int(x), int(y))], fill=tuple(int(value) for value in random.integers(0, 255, 3))
+        )
     return image
 
 

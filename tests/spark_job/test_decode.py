@@ -133,7 +133,9 @@ def test_ycbcr_and_lab_tiff_become_rgb() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-@pytest.mark.parametrize(("value", "expected"), [(0, 0), (257 * 100, 100), (30_000, 117), (65535, 255)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, 0), (257 * 100, 100), (30_000, 117), (65535, 255)]
+)
 def test_16_bit_greyscale_is_scaled_and_not_clipped(kind: str, value: int, expected: int) -> None:
     image = Image.fromarray(np.full((30, 40), value, np.uint16))
     assert_plain(encoded(image, kind), (expected,) * 3)
@@ -241,7 +243,11 @@ def test_zero_bytes() -> None:
     "content", [b"x", b"<html>", bytes(1000), b"\xff\xd8\xff", "りんご".encode() * 50, b"GIF89a"]
 )
 def test_what_is_not_an_image(content: bytes) -> None:
-    assert reason(content) in {("decode", "not-an-image"), ("decode", "corrupt"), ("decode", "truncated")}
+    assert reason(content) in {
+        ("decode", "not-an-image"),
+        ("decode", "corrupt"),
+        ("decode", "truncated"),
+    }
 
 
 def test_text_is_not_called_a_corrupt_image() -> None:
@@ -320,7 +326,9 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     """A PNG file by hand, of any claimed size."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     file = io.BytesIO(b"\x89PNG\r\n\x1a\n")
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)

@@ -27,8 +27,12 @@ def tables(draw: st.DrawFn) -> NDArray[np.float64]:
     """Rows of features whose means are up to 1e9 times their scales, which differ by 1e12."""
     rows, features = draw(st.integers(1, 60)), draw(st.integers(1, 6))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
-    scales = 10.0 ** np.array(draw(st.lists(st.integers(-6, 6), min_size=features, max_size=features)))
-    ratios = draw(st.lists(st.sampled_from([0.0, 1.0, -1e3, 1e6, -1e9]), min_size=features, max_size=features))
+    scales = 10.0 ** np.array(
+        draw(st.lists(st.integers(-6, 6), min_size=features, max_size=features))
+    )
+    ratios = draw(
+        st.lists(st.sampled_from([0.0, 1.0, -1e3, 1e6, -1e9]), min_size=features, max_size=features)
+    )
     return (random.standard_normal((rows, features)) + np.array(ratios)) * scales
 
 

@@ -68,7 +68,9 @@ def test_components_equal_those_of_spark_ml(monkeypatch: pytest.MonkeyPatch) -> 
     model = pca.fit(Moments.of(table), components=5)
     spark = start_spark("local[1]", "pca reference")
     try:
-        frame = spark.createDataFrame([(Vectors.dense(row),) for row in table.tolist()], ["raw"]).coalesce(1)
+        frame = spark.createDataFrame(
+            [(Vectors.dense(row),) for row in table.tolist()], ["raw"]
+        ).coalesce(1)
         scaler = SparkScaler(inputCol="raw", outputCol="scaled", withMean=True, withStd=True)
         scaled = scaler.fit(frame).transform(frame)
         reference = SparkPCA(k=5, inputCol="scaled", outputCol="vector").fit(scaled)
@@ -161,9 +163,7 @@ def test_two_images_have_one_component_that_explains_all() -> None:
         (np.full((30, 4), 0.1), "all 30 have the same features"),
     ],
 )
-def test_where_nothing_varies_the_error_says_so(
-    table: NDArray[np.float64], sentence: str
-) -> None:
+def test_where_nothing_varies_the_error_says_so(table: NDArray[np.float64], sentence: str) -> None:
     with pytest.raises(JobError, match=sentence):
         pca.fit(Moments.of(table), variance=0.8)
 

@@ -1,0 +1,63 @@
+"""An S3 server, real images, and whole jobs that several tests look at."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import parquet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A running S3 server that this process, and the jobs it starts, take for AWS."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        yield os.environ["AWS_ENDPOINT_URL"]
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_endpoint: str) -> str:
+    """A bucket's name."""
+    name = "orchard-test"
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    return name
+
+
+@pytest.fixture(scope="session")
+def fruits(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real images, ``<label>/<file>``: those that the reference features are of."""
+    reference = parquet.read_table(
+        shared / "reference" / "emr_features_280x1280.parquet", columns=["path"]
+    )
+    wanted = {"/".join(path.split("/")[-2:]) for path in reference["path"].to_pylist()}
+    folder = tmp_path_factory.mktemp("fruits")
+    with tarfile.open(shared / "fruits360" / "fruits360-test.tar") as tar:
+        for member in tar:
+            if member.name.removeprefix("Test/") in wanted:
+                tar.extract(member, folder, filter="data")
+    return folder / "Test"
