@@ -42,7 +42,6 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
     data, logs = (_id(bucket) for bucket in (stack.storage.data, stack.storage.logs))
     here = f"{stack.region}:<AWS::AccountId>"
     clusters = f"arn:<AWS::Partition>:elasticmapreduce:{here}:cluster/*"
-    linked = "arn:<AWS::Partition>:iam::<AWS::AccountId>:role/aws-service-role"
     found = [
         Finding(
             roles.service_role,
@@ -50,11 +49,6 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             "AmazonEMRServicePolicy_v2]",
             "AWS keeps this policy in step with what EMR does; it acts on tagged resources only,"
             " and the trust is limited to this account's clusters.",
-        ),
-        Finding(
-            roles.service_role,
-            _resource(f"{linked}/spot.amazonaws.com/AWSServiceRoleForEC2Spot*"),
-            "One role of AWS's own, which AWS names with a suffix; limited to Spot by condition.",
         ),
         *(
             Finding(
@@ -84,16 +78,6 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             roles.state_machine_role,
             _resource(clusters),
             "A cluster's id is not known before it exists; limited by the stack's tag.",
-        ),
-        Finding(
-            roles.state_machine_role,
-            _resource(f"{linked}/elasticmapreduce.amazonaws.com/AWSServiceRoleForEMRCleanup*"),
-            "One role of AWS's own, which AWS names with a suffix; limited to EMR by condition.",
-        ),
-        Finding(
-            roles.state_machine_role,
-            _resource(f"arn:<AWS::Partition>:events:{here}:rule/StepFunctionsGetEventForEMR*"),
-            "The rules that Step Functions itself makes to hear of a step's end, one per call.",
         ),
         Finding(
             stack.monitoring.watch,

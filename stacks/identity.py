@@ -20,6 +20,8 @@ IMAGES: Final = "images/"
 # What the job writes to, and reads again on its next run.
 OUTPUTS: Final = ("results/", "models/")
 EMR_LOGS: Final = "emr/"
+# Step Functions makes this rule itself, once per account, and under no other name.
+_STEP_RULE: Final = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
 
 
 class Identity(Construct):
@@ -169,12 +171,10 @@ def run_clusters(
         pass_role("ec2.amazonaws.com", instance_role),
         _service_linked_role(role, "elasticmapreduce.amazonaws.com", "AWSServiceRoleForEMRCleanup"),
         aws_iam.PolicyStatement(
-            # The rules by which Step Functions hears of steps that ended (`.sync`).
+            # The rule by which Step Functions hears of steps that ended (`addStep.sync`).
             actions=["events:DescribeRule", "events:PutRule", "events:PutTargets"],
             resources=[
-                stack.format_arn(
-                    service="events", resource="rule", resource_name="StepFunctionsGetEventForEMR*"
-                )
+                stack.format_arn(service="events", resource="rule", resource_name=_STEP_RULE)
             ],
         ),
     ):
@@ -254,7 +254,7 @@ def _service_linked_role(scope: Construct, service: str, role: str) -> aws_iam.P
     return aws_iam.PolicyStatement(
         actions=["iam:CreateServiceLinkedRole"],
         resources=[
-            f"arn:{stack.partition}:iam::{stack.account}:role/aws-service-role/{service}/{role}*"
+            f"arn:{stack.partition}:iam::{stack.account}:role/aws-service-role/{service}/{role}"
         ],
         conditions={"StringEquals": {"iam:AWSServiceName": service}},
     )

@@ -43,6 +43,13 @@ UNBOUND = {
     "logs:UpdateLogDelivery": "takes no resource",
 }
 
+# What a state machine needs beyond the stack's own resources, and why that does no harm.
+NOT_BOUND_TO_THE_STACK = {
+    "elasticmapreduce:ListClusters": "names and states of the account's clusters, reading only",
+    "elasticmapreduce:PutAutoTerminationPolicy": "makes a cluster end earlier at worst",
+    "elasticmapreduce:PutManagedScalingPolicy": "EMR asks for it before the cluster has its tags",
+}
+
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
@@ -195,20 +202,54 @@ def creation(request: dict[str, Any], deployed: Deployed) -> Iterator[Permission
     )
 
 
-def test_every_call_of_every_state_machine_is_allowed(
-    deployed: Deployed, simulator: Simulator
-) -> None:
-    asked = 0
+def calls(deployed: Deployed) -> Iterator[tuple[str, str, Permission]]:
+    """Every permission that the state machines need: for which state, of which role."""
     for name, role, definition in deployed.state_machines():
         for state, task in tasks(definition["States"]):
             for permission in needed(task["Resource"], task["Parameters"], deployed):
-                asked += 1
-                assert simulator.allows(
-                    permission,
-                    principal=assumed_role(role, "test"),
-                    policies=deployed.policies(role),
-                ), f"{state} of {name} needs {permission}"
-    assert asked > 15
+                yield f"{state} of {name}", role, permission
+
+
+def elsewhere(permission: Permission) -> Permission:
+    """The same permission on what is not the stack's."""
+    action, resource, context = permission.action, permission.resource, dict(permission.context)
+    for key in context:
+        if key.endswith(f"Tag/{STACK_TAG}"):
+            return Permission(action, resource, context | {key: "Flowers"})
+    if action.startswith("s3:"):
+        bucket = resource.removeprefix("arn:aws:s3:::").partition("/")[0]
+        return Permission(action, resource.replace(bucket, "elsewhere"), context)
+    if ":execution:" in resource:
+        return Permission(action, resource.replace(":execution:", ":execution:Other"), context)
+    return Permission(action, f"{resource}-other", context)
+
+
+def test_every_call_of_every_state_machine_is_allowed(
+    deployed: Deployed, simulator: Simulator
+) -> None:
+    asked = list(calls(deployed))
+    assert len(asked) > 20
+    for state, role, permission in asked:
+        assert simulator.allows(
+            permission,
+            principal=assumed_role(role, "test"),
+            policies=deployed.policies(role),
+        ), f"{state} needs {permission}"
+
+
+def test_no_call_of_a_state_machine_is_allowed_on_what_is_not_the_stacks(
+    deployed: Deployed, simulator: Simulator
+) -> None:
+    for state, role, permission in calls(deployed):
+        if permission.action in NOT_BOUND_TO_THE_STACK:
+            continue
+        foreign = elsewhere(permission)
+        assert foreign != permission
+        assert not simulator.allows(
+            foreign,
+            principal=assumed_role(role, "test"),
+            policies=deployed.policies(role),
+        ), f"{state} may {foreign}"
 
 
 def test_managed_scaling_is_allowed_where_it_is_used(
