@@ -197,7 +197,7 @@ def _download(pins: list[Pin], machine: str, folder: Path) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
         requirements.write(_requirements(pins))
         requirements.flush()
-        download = subprocess.run(  # noqa: S603 -- every argument is ours
+        download = subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "--disable-pip-version-check", "download"),
                 *("--quiet", "--dest", str(folder)),

@@ -59,17 +59,18 @@ class Node:
     tools: str
     sudoed: Path
 
-    def run(self, *command: str, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, umask: int = 0o022, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         enter = ["nsenter", f"--target={self.pid}", "--user", "--net", "--preserve-credentials"]
         return subprocess.run(
             [*enter, *ORDINARY_USER, *command],
             env={
                 "PATH": self.tools,
                 "HOME": os.environ.get("HOME", "/"),
-                "AWS_ENDPOINT_URL": "http://127.0.0.1:5000",
-                "AWS_REGION": "eu-west-1",
                 "AWS_ACCESS_KEY_ID": "test",
                 "AWS_SECRET_ACCESS_KEY": "test",
+                **environment,
             },
             capture_output=True,
             text=True,
@@ -81,7 +82,12 @@ class Node:
     def install(
         self, archive: str, prefix: Path, umask: int = 0o022
     ) -> subprocess.CompletedProcess[str]:
-        return self.run("bash", str(INSTALL), f"s3://code/{archive}", str(prefix), umask=umask)
+        return self.run(
+            *("bash", str(INSTALL), f"s3://code/{archive}", str(prefix)),
+            umask=umask,
+            AWS_ENDPOINT_URL="http://127.0.0.1:5000",
+            AWS_REGION="eu-west-1",
+        )
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,7 @@ def node(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     (played / "sudo").chmod(0o755)
     tools = f"{played}:{Path(sys.executable).parent}:{os.environ['PATH']}:{STAND_IN}"
     with subprocess.Popen(
-        [*UNSHARE, sys.executable, str(Path(__file__).with_name("loopback_s3.py")), str(archives)],
+        [*UNSHARE, sys.executable, str(Path(__file__).with_name("loopback.py")), str(archives)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -237,6 +243,15 @@ def test_a_wheel_swapped_together_with_its_checksum_is_caught_by_the_lock(
     assert "DO NOT MATCH THE HASHES" in result.stderr
     assert "pip could not install the wheelhouse" in result.stderr.splitlines()[-1]
     assert not list(tmp_path.rglob("six.py"))
+
+
+def test_without_a_region_it_asks_the_instance_for_its_own(node: Node, tmp_path: Path) -> None:
+    result = node.run(
+        *("bash", str(INSTALL), "s3://code/wheelhouse.zip", str(tmp_path / "orchard")),
+        AWS_MAX_ATTEMPTS="1",
+    )
+    assert "s3.eu-south-1.amazonaws.com" in result.stderr, "that S3, which is not reachable here"
+    assert "cannot download s3://code/wheelhouse.zip" in result.stderr.splitlines()[-1]
 
 
 def test_a_directory_with_other_files_is_left_alone(node: Node, tmp_path: Path) -> None:
