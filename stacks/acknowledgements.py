@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from aws_cdk import Acknowledgment, Stack, Validations
+from aws_cdk import Acknowledgment, Stack, Token, Validations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
     """Return the findings of a stack that stand."""
     roles = stack.identity
     data, logs = (_id(bucket) for bucket in (stack.storage.data, stack.storage.logs))
-    here = f"{stack.region}:<AWS::AccountId>"
+    here = f"{stack.region}:{_or_name(stack.account, 'AWS::AccountId')}"
     clusters = f"arn:<AWS::Partition>:elasticmapreduce:{here}:cluster/*"
     found = [
         Finding(
@@ -124,6 +124,11 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             ),
         ]
     return found
+
+
+def _or_name(value: str, pseudo: str) -> str:
+    """Return a value that is known at synth, or else the name that cdk-nag has for it."""
+    return f"<{pseudo}>" if Token.is_unresolved(value) else value
 
 
 def _resource(pattern: str) -> str:

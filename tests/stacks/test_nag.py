@@ -109,11 +109,13 @@ def covers(evidence: tuple[str, str], finding: tuple[str, str]) -> bool:
     return rule == found and (path == where or path.startswith(f"{where}/"))
 
 
+@pytest.mark.parametrize("account", [None, "123456789012"])
 def test_the_evidence_silences_cdk_nag(
-    cdk_context: dict[str, Any], wheelhouse: Path, tmp_path: Path
+    cdk_context: dict[str, Any], wheelhouse: Path, tmp_path: Path, account: str | None
 ) -> None:
     app = App(context=cdk_context, outdir=str(tmp_path))
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     config = OrchardConfig(wheelhouse=str(wheelhouse), **CONFIGURATIONS["everything"])
-    PipelineStack(app, "Fruits", config=config, env=Environment(region="eu-west-1"))
+    env = Environment(account=account, region="eu-west-1")
+    PipelineStack(app, "Fruits", config=config, env=env)
     app.synth()
