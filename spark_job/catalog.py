@@ -79,9 +79,9 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str) -> Folder:
                 f"{output.uri} already holds a batch {batch!r}, made from {published['images']} "
                 f"and not from {images_uri}; choose another --batch or --output"
             )
-        folder.clear()
-        folder.write(".writable", b"")
-        folder.delete(".writable")
+        if folder.files():
+            folder.clear()
+        folder.write(LISTING, b"")  # to see that it can be; the listing itself follows
     except OSError as error:
         raise UsageError(f"cannot write to {output.uri}: {error}; check --output") from error
     return folder

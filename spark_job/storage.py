@@ -157,7 +157,8 @@ def open_folder(uri: str) -> Folder:
 
 def _s3(bucket: str) -> fs.S3FileSystem:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if region is None and "AWS_ENDPOINT_URL" not in os.environ:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if region is None and endpoint is None:
         try:
             region = fs.resolve_s3_region(bucket)
         except OSError as error:
@@ -166,4 +167,10 @@ def _s3(bucket: str) -> fs.S3FileSystem:
                 "set AWS_REGION"
             ) from error
     retries = fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS)
-    return fs.S3FileSystem(region=region, retry_strategy=retries)
+    return fs.S3FileSystem(
+        region=region,
+        endpoint_override=endpoint,
+        retry_strategy=retries,
+        # A small file is one request instead of a multipart upload of three.
+        allow_delayed_open=True,
+    )
