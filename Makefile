@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+CDK_CLI_VERSION := 2.1148.1
 ARGS ?=
 
 # A folder is one word to the shell, whatever characters it holds.
@@ -37,6 +38,26 @@ benchmark: $(VENV)/all.installed ## measure speed (IMAGES=/path/to/images WEIGHT
 .PHONY: export-model
 export-model: $(VENV)/all.installed ## export the network from Keras (WEIGHTS=/path/to/weights.h5, or Keras' download)
 	@$(BIN)/python -m spark_job.model.export $(call quoted,$(WEIGHTS))
+
+.PHONY: wheelhouse
+wheelhouse: $(VENV)/all.installed ## collect what cluster nodes install (ARCH=x86_64 or arm64)
+	@$(BIN)/python -m bootstrap.wheelhouse --architecture $(or $(ARCH),x86_64)
+
+.PHONY: synth
+synth: wheelhouse ## synthesize the CloudFormation templates into cdk.out, offline
+	@$(BIN)/python app.py && echo "The templates are in cdk.out"
+
+.PHONY: deploy
+deploy: wheelhouse ## deploy to the AWS account of your credentials (ARGS="-c key=value")
+	@$(BIN)/npx --yes aws-cdk@$(CDK_CLI_VERSION) deploy --all --app "$(BIN)/python app.py" $(ARGS)
+
+.PHONY: rehearsal
+rehearsal: $(VENV)/all.installed ## run the deployed pipeline on this machine (IMAGES=/path/to/images)
+	@$(BIN)/python -m rehearsal $(if $(IMAGES),--images $(call quoted,$(IMAGES))) $(ARGS)
+
+.PHONY: diagram
+diagram: $(VENV)/all.installed ## draw the state machines into docs/
+	@$(BIN)/python -m stacks.diagram
 
 .PHONY: lock
 lock: $(VENV)/uv.installed ## resolve the pinned requirements anew

@@ -102,10 +102,9 @@ install_packages() {
   local wheelhouse=$1 prefix=$2 pip
   pip=$(echo "$wheelhouse"/pip-*.whl)
   "$python" -m venv --without-pip "$prefix" || fail "$python cannot make a virtual environment in $prefix."
-  # The lock decides what fits this Python, see wheelhouse.py.
   "$prefix/bin/python" "$pip/pip" --isolated --disable-pip-version-check install --quiet \
     --no-index --find-links "$wheelhouse" --only-binary :all: --no-cache-dir \
-    --require-hashes --ignore-requires-python --no-compile \
+    --require-hashes --no-compile \
     --requirement "$wheelhouse/requirements.txt" ||
     fail "pip could not install the wheelhouse into $prefix; its message is above."
   # On all cores, unlike pip's. The job's user may not write here, so that each of its processes

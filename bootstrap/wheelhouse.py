@@ -203,10 +203,6 @@ def _download(pins: list[Pin], machine: str, folder: Path) -> None:
                 *("--quiet", "--dest", str(folder)),
                 *("--requirement", requirements.name, "--require-hashes", "--no-deps"),
                 *("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON),
-                # The lock decides: a package may be needed by name alone on a newer Python than
-                # its own upper bound (backports.strenum is). The node's self-test checks that
-                # it works.
-                "--ignore-requires-python",
                 *itertools.chain.from_iterable(("--platform", name) for name in platforms),
             ],
             stderr=subprocess.PIPE,
