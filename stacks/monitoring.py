@@ -14,6 +14,8 @@ from stacks.config import STACK_TAG, OrchardConfig
 from stacks.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aws_cdk import aws_s3
     from aws_cdk import aws_stepfunctions as sfn
 
@@ -60,44 +62,46 @@ class Monitoring(Construct):
         super().__init__(scope, construct_id)
         self.watch = Watch(self, "Watch", config=config, topic=topic)
         to_topic = actions.SnsAction(topic)
-        failed = _any(
-            self,
-            "FailedExecutions",
-            "An Orchard batch failed, timed out or was aborted: see its execution's last event.",
-            failed=state_machine.metric_failed(period=_PERIOD),
-            timed_out=state_machine.metric_timed_out(period=_PERIOD),
-            aborted=state_machine.metric_aborted(period=_PERIOD),
+        alarms = [
+            # One for each, and no sum of them: a sum has no value where one of its metrics has
+            # none, and Step Functions has none for what did not happen.
+            _alarm(
+                self,
+                f"{ending}Executions",
+                f"An Orchard batch {words}; the mail about it and its execution say more.",
+                metric,
+            )
+            for ending, words, metric in (
+                ("Failed", "failed", state_machine.metric_failed(period=_PERIOD)),
+                ("TimedOut", "took too long", state_machine.metric_timed_out(period=_PERIOD)),
+                ("Aborted", "was aborted", state_machine.metric_aborted(period=_PERIOD)),
+            )
+        ]
+        alarms.append(
+            _alarm(
+                self,
+                "ClusterAliveTooLong",
+                f"An Orchard cluster lives for more than {config.cluster_alive_alarm_minutes}"
+                " minutes, or could not be looked at: terminate it unless it is wanted.",
+                self.watch.state_machine.metric_failed(period=_PERIOD),
+            )
         )
-        alive = _any(
-            self,
-            "ClusterAliveTooLong",
-            f"An Orchard cluster lives for more than {config.cluster_alive_alarm_minutes} minutes,"
-            " or could not be looked at: terminate it in the EMR console unless it is wanted.",
-            failed=self.watch.state_machine.metric_failed(period=_PERIOD),
-        )
-        for alarm in (failed, alive):
+        for alarm in alarms:
             alarm.add_alarm_action(to_topic)
-        _dashboard(self, state_machine, bucket, (failed, alive))
+        _dashboard(self, state_machine, bucket, alarms)
         if config.alert_email is not None:
             _budget(self, config, config.alert_email)
 
 
-def _any(
-    scope: Construct, construct_id: str, description: str, **metrics: cloudwatch.IMetric
+def _alarm(
+    scope: Construct, construct_id: str, description: str, metric: cloudwatch.Metric
 ) -> cloudwatch.Alarm:
-    """Return an alarm that rings when any of the counts is above zero."""
-    return cloudwatch.Alarm(
+    """Return an alarm that rings at the first event that a metric counts."""
+    return metric.create_alarm(
         scope,
         construct_id,
         alarm_description=description,
-        metric=cloudwatch.MathExpression(
-            expression=" + ".join(metrics),
-            using_metrics=dict(metrics),
-            period=_PERIOD,
-            label=construct_id,
-        ),
-        threshold=0,
-        comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+        threshold=1,
         evaluation_periods=1,
         treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
     )
@@ -107,7 +111,7 @@ def _dashboard(
     scope: Construct,
     state_machine: sfn.IStateMachine,
     bucket: aws_s3.IBucket,
-    alarms: tuple[cloudwatch.Alarm, ...],
+    alarms: Sequence[cloudwatch.Alarm],
 ) -> None:
     hour, day = Duration.hours(1), Duration.days(1)
     stored = [
