@@ -131,7 +131,11 @@ def look_at_batches(role: aws_iam.Role, *, data: aws_s3.IBucket, key: aws_kms.IK
 
 
 def run_clusters(
-    role: aws_iam.Role, *, service_role: aws_iam.IRole, instance_role: aws_iam.IRole
+    role: aws_iam.Role,
+    *,
+    service_role: aws_iam.IRole,
+    instance_role: aws_iam.IRole,
+    managed_scaling: bool,
 ) -> None:
     """Let the state machine create clusters under the stack's tag, and act on those alone."""
     stack = Stack.of(role)
@@ -154,7 +158,7 @@ def run_clusters(
             # What RunJobFlow needs for its AutoTerminationPolicy and ManagedScalingPolicy.
             actions=[
                 "elasticmapreduce:PutAutoTerminationPolicy",
-                "elasticmapreduce:PutManagedScalingPolicy",
+                *(["elasticmapreduce:PutManagedScalingPolicy"] if managed_scaling else []),
             ],
             resources=[clusters],
         ),

@@ -114,6 +114,7 @@ class PipelineStack(Stack):
             roles.state_machine_role,
             service_role=roles.service_role,
             instance_role=roles.instance_role,
+            managed_scaling=self.config.managed_scaling,
         )
         self.topic.grant_publish(roles.state_machine_role)
         if storage.key is not None:

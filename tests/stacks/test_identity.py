@@ -252,23 +252,23 @@ def test_no_call_of_a_state_machine_is_allowed_on_what_is_not_the_stacks(
         ), f"{state} may {foreign}"
 
 
-def test_managed_scaling_is_allowed_where_it_is_used(
+def test_managed_scaling_is_allowed_only_where_it_is_used(
     synthesize: Callable[..., Synthesis], simulator: Simulator
 ) -> None:
-    stack = synthesize(
-        managed_scaling_min_units=1,
-        managed_scaling_max_units=4,
-        vpc_id="vpc-0123456789abcdef0",
-        subnet_ids=("subnet-0123456789abcdef0",),
-        availability_zones=("eu-west-1a",),
-    )
-    deployed = Deployed(stack.template, "Fruits")
-    role = deployed.find("AWS::IAM::Role", "IdentityStateMachineRole")
-    assert simulator.allows(
-        Permission("elasticmapreduce:PutManagedScalingPolicy", CLUSTER),
-        principal=assumed_role(role, "test"),
-        policies=deployed.policies(role),
-    )
+    existing: dict[str, Any] = {
+        "vpc_id": "vpc-0123456789abcdef0",
+        "subnet_ids": ("subnet-0123456789abcdef0", "subnet-0123456789abcdef1"),
+        "availability_zones": ("eu-west-1a", "eu-west-1b"),
+    }
+    units = {"managed_scaling_min_units": 1, "managed_scaling_max_units": 8}
+    for values, expected in ((existing, False), (existing | units, True)):
+        deployed = Deployed(synthesize(**values).template, "Fruits")
+        role = deployed.find("AWS::IAM::Role", "IdentityStateMachineRole")
+        assert expected is simulator.allows(
+            Permission("elasticmapreduce:PutManagedScalingPolicy", CLUSTER),
+            principal=assumed_role(role, "test"),
+            policies=deployed.policies(role),
+        )
 
 
 @pytest.mark.parametrize(
