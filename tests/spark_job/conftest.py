@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from PIL import Image
 from pyarrow import parquet
+
+from tests.spark_job.jobs import Job, run_job
+from tests.spark_job.photographs import GOOD, encoded, fruit, plant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +65,38 @@ def fruits(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if member.name.removeprefix("Test/") in wanted:
                 tar.extract(member, folder, filter="data")
     return folder / "Test"
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A batch of small fruits in folders of awkward names, with the `BAD` files among them."""
+    folder = tmp_path_factory.mktemp("photo graphs")
+    plant(folder, GOOD)
+    lemon = (folder / "Lemon" / "Lemon_000.jpg").read_bytes()
+    (folder / "Lemon" / "empty.jpg").touch()
+    (folder / "Lemon" / "half.jpg").write_bytes(lemon[: len(lemon) // 2])
+    (folder / "Lemon" / "notes.jpg").write_text("to do: photograph more lemons")
+    Image.new("1", (10_000, 10_000)).save(folder / "Lemon" / "100 megapixels.png")
+    # It opens and cannot be read, even by root: address 0 of the reading process.
+    (folder / "リンゴ" / "unreadable.jpg").symlink_to("/proc/self/mem")
+    (folder / "on top.PNG").write_bytes(encoded(fruit(900)))
+    (folder / "README.txt").write_text("not an image, by its name")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def job(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """The job on `photographs`, published."""
+    output = tmp_path_factory.mktemp("output")
+    options = ["--run", "first", "--max-reject-rate", "0.2", "--csv"]
+    ended = run_job(photographs, output, *options)
+    assert ended.exit_code == 0, ended.err
+    return ended
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve fruits of two labels, none of them in `photographs`."""
+    folder = tmp_path_factory.mktemp("few")
+    plant(folder, {"Kiwi": 6, "Plum": 6}, seed=500)
+    return folder

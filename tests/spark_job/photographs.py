@@ -11,6 +11,25 @@ from PIL import Image, ImageDraw
 if TYPE_CHECKING:
     from pathlib import Path
 
+GOOD = {
+    "Apple Red 1": 14,
+    "Lemon": 11,
+    "caf\u00e9": 5,
+    "cafe\u0301": 5,
+    "リンゴ": 5,
+    "100%_a#b?": 5,
+}
+"""How many photographs of each label are in the batch that most tests share."""
+
+BAD = {
+    "Lemon/empty.jpg": ("decode", "empty"),
+    "Lemon/half.jpg": ("decode", "truncated"),
+    "Lemon/notes.jpg": ("decode", "not-an-image"),
+    "Lemon/100 megapixels.png": ("decode", "too-large"),
+    "リンゴ/unreadable.jpg": ("read", "unreadable"),
+}
+"""The files among them that cannot be used, and what they are to be rejected with."""
+
 
 def fruit(seed: int, side: int = 64) -> Image.Image:
     """A shaded, speckled ellipse on white; another one for each seed."""
@@ -20,7 +39,7 @@ def fruit(seed: int, side: int = 64) -> Image.Image:
     colour = random.integers(0, 220, 3)
     margin = random.integers(2, side // 4, 4)
     for step in range(8):
-        inset = step * side // 24
+        inset = step * side // 48
         box = [
             margin[0] + inset,
             margin[1] + inset,

@@ -56,8 +56,7 @@ def test_components_equal_those_of_scikit_learn(
 
 @pytest.mark.spark
 def test_components_equal_those_of_spark_ml(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyspark.ml.feature import PCA as SparkPCA
-    from pyspark.ml.feature import StandardScaler as SparkScaler
+    from pyspark.ml import feature
     from pyspark.ml.linalg import Vectors
 
     from spark_job.session import start_spark
@@ -71,9 +70,11 @@ def test_components_equal_those_of_spark_ml(monkeypatch: pytest.MonkeyPatch) -> 
         frame = spark.createDataFrame(
             [(Vectors.dense(row),) for row in table.tolist()], ["raw"]
         ).coalesce(1)
-        scaler = SparkScaler(inputCol="raw", outputCol="scaled", withMean=True, withStd=True)
+        scaler = feature.StandardScaler(
+            inputCol="raw", outputCol="scaled", withMean=True, withStd=True
+        )
         scaled = scaler.fit(frame).transform(frame)
-        reference = SparkPCA(k=5, inputCol="scaled", outputCol="vector").fit(scaled)
+        reference = feature.PCA(k=5, inputCol="scaled", outputCol="vector").fit(scaled)
         components, ratios = reference.pc.toArray().T, reference.explainedVariance.toArray()
     finally:
         spark.stop()

@@ -17,7 +17,7 @@ def test_only_three_arguments_are_required_and_the_rest_is_documented_defaults()
         batch="b",
         run="r",
         manifest=None,
-        variance=0.80,
+        variance=None,
         components=None,
         standardize=True,
         pca="auto",
@@ -26,6 +26,13 @@ def test_only_three_arguments_are_required_and_the_rest_is_documented_defaults()
         csv=False,
         master="local[*]",
     )
+
+
+def test_the_rule_is_open_until_someone_gives_one() -> None:
+    """So that a model that is reused is not thought to contradict the command line."""
+    assert parse_args(REQUIRED).rule == {}
+    assert parse_args([*REQUIRED, "--variance", "0.8"]).rule == {"variance": 0.8}
+    assert parse_args([*REQUIRED, "--components", "7"]).rule == {"components": 7}
 
 
 def test_every_argument_arrives() -> None:

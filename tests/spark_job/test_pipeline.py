@@ -1,0 +1,341 @@
+"""The whole job in processes of its own, as a user runs it: what is published, and how it reads."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import dataset, parquet
+
+from spark_job import pca
+from spark_job.extractor import extractor_id, load_card
+from spark_job.moments import Moments
+from spark_job.pca import PCAModel
+from spark_job.storage import open_folder
+from tests.spark_job.jobs import Job, files_below, read_json, run_job
+from tests.spark_job.photographs import BAD, GOOD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.spark
+
+
+def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
+    return np.stack(table[column].to_numpy())
+
+
+class TestWhatIsPublished:
+    def test_every_image_is_featurized_or_rejected_with_a_reason(
+        self, job: Job, photographs: Path
+    ) -> None:
+        expected: dict[str, Any] = {
+            path: "featurized" for path in files_below(photographs) if path != "README.txt"
+        }
+        expected.update(BAD)
+        assert job.outcomes() == expected
+
+    def test_counts_in_the_receipt_are_those_of_the_tables(self, job: Job) -> None:
+        good = sum(GOOD.values()) + 1
+        counts = job.receipt["counts"]
+        assert counts["listed"] == good + len(BAD)
+        assert counts["featurized"] == good == job.table("features").num_rows
+        assert counts["rejected"] == len(BAD) == job.table("rejects").num_rows
+        assert sum(counts["rejects"].values()) == len(BAD)
+        assert counts["ignored"] == {"txt": 1}
+
+    def test_nothing_lies_about_but_what_is_documented(self, job: Job) -> None:
+        assert files_below(job.output) == {
+            "results/batch/current.json",
+            "models/current.json",
+            f"models/{job.receipt['model']['model']}/model.npz",
+            f"models/{job.receipt['model']['model']}/model.json",
+        } | {
+            f"results/batch/runs/first/{name}"
+            for name in ["images.parquet", "moments.npz", "run.json", "vectors.csv"]
+            + [
+                f"{table}/{path.name}"
+                for table in ("features", "rejects", "vectors")
+                for path in (job.run / table).iterdir()
+            ]
+        }
+
+    def test_a_feature_row_tells_which_file_it_is_of(self, job: Job, photographs: Path) -> None:
+        for row in job.table("features").to_pylist():
+            content = (photographs / row["path"]).read_bytes()
+            assert row["sha256"] == hashlib.sha256(content).hexdigest()
+            assert row["bytes"] == len(content)
+            assert row["label"] == (row["path"].rpartition("/")[0] or None)
+            assert (row["width"], row["height"]) == Image.open(io.BytesIO(content)).size
+            assert len(row["features"]) == 1280
+
+    def test_a_reject_row_says_why_for_a_person(self, job: Job) -> None:
+        details = {row["path"]: row["detail"] for row in job.table("rejects").to_pylist()}
+        assert "10000x10000 pixels" in details["Lemon/100 megapixels.png"]
+        assert "zero bytes" in details["Lemon/empty.jpg"]
+        assert all(details.values())
+
+    def test_moments_and_model_follow_from_the_features(self, job: Job) -> None:
+        features = matrix(job.table("features"), "features")
+        moments = Moments.from_bytes((job.run / "moments.npz").read_bytes())
+        direct = Moments.of(features)
+        assert moments.n == direct.n
+        assert np.allclose(moments.mean, direct.mean, rtol=1e-12)
+        assert np.allclose(moments.scatter, direct.scatter, rtol=1e-9, atol=1e-12)
+        model = stored_model(job)
+        refitted = pca.fit(direct, variance=0.80)
+        assert model.k == refitted.k
+        assert np.allclose(model.eigenvalues, refitted.eigenvalues, rtol=1e-9, atol=1e-9)
+        assert len(model.eigenvalues) == 1280
+
+    def test_vectors_are_the_features_in_the_models_space(self, job: Job) -> None:
+        features, vectors = job.table("features"), job.table("vectors")
+        assert vectors["path"] == features["path"]
+        assert vectors["label"] == features["label"]
+        expected = stored_model(job).project(matrix(features, "features"))
+        assert np.array_equal(matrix(vectors, "vector"), expected)
+
+    def test_the_receipt_says_what_ran_and_with_what(self, job: Job, photographs: Path) -> None:
+        receipt = job.receipt
+        assert (receipt["batch"], receipt["run"]) == ("batch", "first")
+        assert receipt["images"] == str(photographs)
+        assert receipt["model"]["rule"] == {"variance": 0.80}
+        assert receipt["settings"]["max_reject_rate"] == 0.2
+        assert receipt["model"]["n"] == receipt["counts"]["featurized"]
+        assert receipt["model"]["variance_kept"] > 0.80
+        assert receipt["model"]["reused"] is False
+        assert receipt["images_per_second"] > 0
+        stages = {name: value for name, value in receipt["seconds"].items() if name != "total"}
+        assert sum(stages.values()) == pytest.approx(receipt["seconds"]["total"], abs=0.5)
+        assert {"orchard", "python", "pyspark", "numpy", "pyarrow"} <= set(receipt["versions"])
+
+    def test_the_pointers_name_the_run_and_the_model(self, job: Job) -> None:
+        assert job.current["run"] == "first"
+        assert read_json(job.output / "models" / "current.json") == {
+            "model": job.receipt["model"]["model"]
+        }
+        card = read_json(job.output / "models" / job.receipt["model"]["model"] / "model.json")
+        assert card["batches"] == [{"batch": "batch", "run": "first", "n": card["n"]}]
+
+    def test_a_person_reads_a_summary(self, job: Job) -> None:
+        receipt = job.receipt
+        for part in (
+            f"{receipt['counts']['listed']} listed, {receipt['counts']['featurized']} featurized",
+            "1 truncated",
+            "1 .txt",
+            f"{receipt['model']['k']}, which keep",
+            "images/s",
+            "featurize",
+            str(job.run),
+        ):
+            assert part in job.out
+        assert "Spark UI: http" in job.err
+        assert "Traceback" not in job.err
+
+
+class TestReadingAsAUser:
+    def test_pandas(self, job: Job) -> None:
+        frame = pd.read_parquet(job.run / "features")
+        assert frame["features"].iloc[0].shape == (1280,)
+        assert frame["features"].iloc[0].dtype == np.float32
+        vectors = pd.read_parquet(job.run / "vectors")
+        assert np.stack(vectors["vector"]).shape == (len(frame), job.receipt["model"]["k"])
+        assert "caf\u00e9" in set(frame["label"])
+        assert "cafe\u0301" in set(frame["label"])
+
+    def test_pyarrow(self, job: Job) -> None:
+        for name in ("features", "vectors", "rejects"):
+            assert dataset.dataset(job.run / name).to_table().num_rows > 0
+        types = parquet.read_table(job.run / "features").schema
+        assert pa.types.is_list(types.field("features").type) or pa.types.is_fixed_size_list(
+            types.field("features").type
+        )
+        assert types.field("features").type.value_type == pa.float32()
+
+    def test_duckdb(self, job: Job) -> None:
+        rows = duckdb.sql(
+            f"select label, count(*), avg(len(features)), sum(features[1]) "
+            f"from '{job.run}/features/*.parquet' group by label"
+        ).fetchall()
+        assert {label: count for label, count, *_ in rows} == GOOD | {None: 1}
+        assert {length for _, _, length, _ in rows} == {1280.0}
+        k = job.receipt["model"]["k"]
+        [(found,)] = duckdb.sql(
+            f"select distinct len(vector) from '{job.run}/vectors/*.parquet'"
+        ).fetchall()
+        assert found == k
+
+    def test_spark(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        from spark_job.session import start_spark
+
+        monkeypatch.setenv("PYSPARK_PYTHON", "")
+        monkeypatch.setenv("JAVA_HOME", "")
+        monkeypatch.setenv("PYTHONPATH", "")
+        spark = start_spark("local[1]", "reader")
+        try:
+            frame = spark.read.parquet(str(job.run / "features"))
+            kinds = dict(frame.dtypes)
+            first = frame.selectExpr("count(*)", "sum(size(features))").first()
+        finally:
+            spark.stop()
+        assert kinds["features"] == "array<float>"
+        assert tuple(first) == (job.receipt["counts"]["featurized"], first[0] * 1280)
+
+    def test_footers_carry_the_extractors_id_and_the_models(self, job: Job) -> None:
+        for name in ("features", "rejects", "vectors"):
+            for part in (job.run / name).glob("*.parquet"):
+                found = parquet.read_schema(part).metadata
+                assert found[b"orchard.extractor"].decode() == extractor_id(load_card())
+                if name == "vectors":
+                    assert found[b"orchard.model"].decode() == job.receipt["model"]["model"]
+
+    def test_csv(self, job: Job) -> None:
+        vectors = {
+            row["path"]: (row["label"], row["vector"]) for row in job.table("vectors").to_pylist()
+        }
+        with (job.run / "vectors.csv").open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        k = job.receipt["model"]["k"]
+        assert header == ["path", "label", *(f"v{number}" for number in range(1, k + 1))]
+        assert len(rows) == len(vectors)
+        for path, label, *values in rows:
+            expected_label, expected = vectors[path]
+            assert label == (expected_label or "")
+            assert [np.float32(value) for value in values] == [np.float32(v) for v in expected]
+
+
+@pytest.fixture(scope="module", params=["local[1]", "local-cluster[2,1,1024]"])
+def other(
+    request: pytest.FixtureRequest,
+    photographs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Job:
+    options = ["--max-reject-rate", "0.2", "--master", request.param]
+    # The C locale must not matter to Japanese names either.
+    environment = {"LC_ALL": "C"} if request.param == "local[1]" else {}
+    output = tmp_path_factory.mktemp("other")
+    return run_job(photographs, output, *options, environment=environment)
+
+
+class TestPartitioning:
+    """The same tables from one slot, from two, and from two executors of their own."""
+
+    def test_features_are_bit_for_bit_the_same(self, job: Job, other: Job) -> None:
+        assert other.table("features").equals(job.table("features"))
+        # The unreadable file of the batch is a part of the process that looks at it, never older.
+        ours, theirs = (run.table("rejects").drop_columns("version") for run in (job, other))
+        assert theirs.equals(ours)
+
+    def test_the_model_has_the_same_id_and_the_same_numbers(self, job: Job, other: Job) -> None:
+        assert other.receipt["model"]["model"] == job.receipt["model"]["model"]
+        ours, theirs = stored_model(job), stored_model(other)
+        for name in ("mean", "scale", "components", "eigenvalues"):
+            assert np.abs(getattr(ours, name) - getattr(theirs, name)).max() < 1e-9
+        vectors = [matrix(run.table("vectors"), "vector") for run in (job, other)]
+        assert np.abs(vectors[0] - vectors[1]).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def second(job: Job, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """Another batch on top of what `job` left, whose own folder stays as it is."""
+    output = tmp_path_factory.mktemp("two") / "batches"
+    shutil.copytree(job.output, output)
+    return run_job(few, output, "--components", "3", batch="second")
+
+
+@pytest.fixture(scope="module")
+def refitted(second: Job, few: Path) -> Job:
+    options = ["--run", "again", "--components", "30", "--no-standardize", "--pca", "fit"]
+    return run_job(few, second.output, *options, batch="second")
+
+
+class TestMoreThanOneBatch:
+    def test_a_second_batch_gets_vectors_in_the_first_ones_space(
+        self, job: Job, second: Job
+    ) -> None:
+        assert second.receipt["model"]["model"] == job.receipt["model"]["model"]
+        assert second.receipt["model"]["reused"] is True
+        expected = stored_model(job).project(matrix(second.table("features"), "features"))
+        assert np.array_equal(matrix(second.table("vectors"), "vector"), expected)
+
+    def test_its_own_moments_are_kept_for_a_later_update(self, second: Job) -> None:
+        assert Moments.from_bytes((second.run / "moments.npz").read_bytes()).n == 12
+
+    def test_a_rule_that_the_reused_model_was_not_fitted_by_is_warned_of(self, second: Job) -> None:
+        assert "--pca fit" in second.err
+        assert "3" in next(line for line in second.err.splitlines() if "--pca fit" in line)
+
+    def test_a_rerun_becomes_current_and_leaves_the_former_alone(
+        self, second: Job, refitted: Job, few: Path
+    ) -> None:
+        runs = sorted(path.name for path in refitted.run.parent.iterdir())
+        assert len(runs) == 2
+        assert refitted.current["run"] == "again"
+        former = next(run for run in runs if run != "again")
+        assert read_json(refitted.run.parent / former / "run.json")["run"] == former
+        assert refitted.receipt["images"] == str(few)
+        assert second.batch == refitted.batch
+
+    def test_more_components_than_the_images_have_are_not_made_up(self, refitted: Job) -> None:
+        assert refitted.receipt["model"]["k"] == 11
+        assert "30 components were asked for" in refitted.err
+
+    def test_a_fit_makes_another_model_and_keeps_the_first(self, job: Job, refitted: Job) -> None:
+        model = refitted.receipt["model"]["model"]
+        assert model != job.receipt["model"]["model"]
+        assert read_json(refitted.output / "models" / "current.json") == {"model": model}
+        assert (refitted.output / "models" / job.receipt["model"]["model"] / "model.npz").is_file()
+        assert (stored_model(refitted).scale == 1).all()
+
+
+def stored_model(job: Job) -> PCAModel:
+    folder = job.output / "models" / job.receipt["model"]["model"]
+    return PCAModel.from_bytes((folder / "model.npz").read_bytes())
+
+
+def test_from_s3_to_s3(bucket: str, photographs: Path, job: Job, tmp_path: Path) -> None:
+    """The same batch, names and all, read from S3 and written there."""
+    images = open_folder(f"s3://{bucket}/images/2026-11-20")
+    expected = set()
+    for name in sorted(files_below(photographs)):
+        if "unreadable" in name or "megapixels" in name:
+            continue
+        images.write(name, (photographs / name).read_bytes())
+        expected.add(name)
+    open_folder(f"s3://{bucket}").write("images/2026-11-20-b/Lemon/other.jpg", b"another batch")
+    ended = run_job(
+        f"s3://{bucket}/images/2026-11-20/",
+        f"s3://{bucket}",
+        "--run",
+        "r",
+        "--max-reject-rate",
+        "0.2",
+        "--csv",
+    )
+    assert ended.exit_code == 0, ended.err
+    output = open_folder(f"s3://{bucket}")
+    receipt = json.loads(output.read("results/batch/runs/r/run.json"))
+    assert json.loads(output.read("results/batch/current.json"))["run"] == "r"
+    assert receipt["counts"]["listed"] == len(expected) - 1, "README.txt is no image"
+    assert receipt["counts"]["rejects"] == {"empty": 1, "truncated": 1, "not-an-image": 1}
+    # The photographs that were featurized are the same, so are their features and the model.
+    assert receipt["model"]["model"] == job.receipt["model"]["model"]
+    found = parquet.read_table(
+        f"{bucket}/results/batch/runs/r/features", filesystem=output.filesystem
+    ).sort_by("path")
+    for column in ("path", "label", "sha256", "features"):
+        assert found[column].equals(job.table("features")[column]), column
+    assert output.read("results/batch/runs/r/vectors.csv").startswith(b'"path","label","v1"')
+    assert files_below(tmp_path) == set()
