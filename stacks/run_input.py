@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stacks.states import failure, neither, text
+from stacks.unknown_fields import name_unknown_fields
 
 if TYPE_CHECKING:
     from stacks.config import OrchardConfig
@@ -190,107 +191,12 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
             f"The name of the execution is {{}}; allowed, as for a run, are {NAME_IN_WORDS}.",
             "$.run",
         ),
-        **_name_unknown_fields([field.name for field in fields], refused),
-    }
-
-
-def _name_unknown_fields(allowed: list[str], refused: str) -> States:
-    """Return the states that find which of the input's fields are unknown.
-
-    A word of the input's JSON is one of its keys when adding it as a key adds no field.
-    """
-    return {
-        "ReadFields": {
-            "Type": "Pass",
-            "Parameters": {"input.$": "$.input", "fields.$": "$.input.*", "empty": ""},
-            "Next": "SplitInput",
-        },
-        "SplitInput": {
-            "Type": "Pass",
-            "Parameters": {
-                "input.$": "$.input",
-                "fields.$": "States.ArrayLength($.fields)",
-                # An empty text in JSON is two quotes: each is what to split at.
-                "words.$": (
-                    "States.StringSplit(States.JsonToString($.input), States.JsonToString($.empty))"
-                ),
-            },
-            "Next": "FindUnknownFields",
-        },
-        "FindUnknownFields": {
-            "Type": "Map",
-            "ItemsPath": "$.words",
-            "ItemSelector": {
-                "word.$": "$$.Map.Item.Value",
-                "input.$": "$.input",
-                "fields.$": "$.fields",
-                # A text in an expression cannot hold these, a field can.
-                "before": "{",
-                "after": ": 0}",
-            },
-            "ItemProcessor": {
-                "ProcessorConfig": {"Mode": "INLINE"},
-                "StartAt": "AddWord",
-                "States": {
-                    "AddWord": {
-                        "Type": "Pass",
-                        "Parameters": {
-                            "word.$": "$.word",
-                            "fields.$": "$.fields",
-                            "with_word.$": "States.JsonMerge($.input, States.StringToJson("
-                            + text("{}{}{}", "$.before", "States.JsonToString($.word)", "$.after")
-                            + "), false)",
-                        },
-                        "Next": "ReadFieldsWithWord",
-                    },
-                    "ReadFieldsWithWord": {
-                        "Type": "Pass",
-                        "Parameters": {
-                            "word.$": "$.word",
-                            "fields.$": "$.fields",
-                            "fields_with_word.$": "$.with_word.*",
-                        },
-                        "Next": "CountFields",
-                    },
-                    "CountFields": {
-                        "Type": "Pass",
-                        "Parameters": {
-                            "word.$": "$.word",
-                            "fields.$": "$.fields",
-                            "fields_with_word.$": "States.ArrayLength($.fields_with_word)",
-                        },
-                        "Next": "IsUnknownField",
-                    },
-                    "IsUnknownField": {
-                        "Type": "Choice",
-                        "Choices": [
-                            {
-                                **_all(
-                                    {
-                                        "Variable": "$.fields",
-                                        "NumericEqualsPath": "$.fields_with_word",
-                                    },
-                                    neither(_one_of("$.word", tuple(allowed))),
-                                ),
-                                "Next": "UnknownField",
-                            }
-                        ],
-                        "Default": "NotAnUnknownField",
-                    },
-                    "UnknownField": {
-                        "Type": "Pass",
-                        "Parameters": {"unknown.$": "$.word"},
-                        "End": True,
-                    },
-                    "NotAnUnknownField": {"Type": "Pass", "Result": {}, "End": True},
-                },
-            },
-            "ResultPath": "$.words",
-            "Next": "RefuseFields",
-        },
+        **name_unknown_fields([field.name for field in fields], then="RefuseFields"),
         "RefuseFields": _refuse(
             refused,
-            f"The input {{}} has unknown fields: {{}}; allowed are {', '.join(allowed)}.",
+            "The input {} has unknown fields: {}; allowed are "
+            + ", ".join(field.name for field in fields)
+            + ".",
             "States.JsonToString($.input)",
             "States.JsonToString($.words[*].unknown)",
         ),

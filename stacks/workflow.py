@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from constructs import Construct
 
-from stacks.cluster import Cluster, capacity
+from stacks.cluster import Cluster
+from stacks.creation import create_cluster
 from stacks.failures import describe_failure
 from stacks.run_input import check_input
 from stacks.states import (
@@ -27,8 +28,6 @@ from stacks.states import (
 )
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from aws_cdk import aws_s3, aws_sns
     from aws_cdk import aws_stepfunctions as sfn
 
@@ -44,9 +43,6 @@ IMAGE_SUFFIXES: Final = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tif
 
 _LOOKED_AT: Final = 100
 """Names that the image check lists: enough to find an image, small enough for a state."""
-
-_THROTTLED: Final = ("*Rate exceeded*", "*ThrottlingException*")
-_MOST_ATTEMPTS: Final = 20
 
 
 class Workflow(Construct):
@@ -89,7 +85,7 @@ class Workflow(Construct):
         states: States = {
             **check_input(config, then="CheckImages", refused="NotifyFailure"),
             **_check_images(storage.data),
-            **_create_cluster(config, cluster.request),
+            **create_cluster(config, cluster.request, then="RunJob"),
             **_run_job(config, _arguments(artifacts, storage.data)),
             **describe_failure(
                 config, data=storage.data, logs=storage.logs, then="TerminateFailedCluster"
@@ -168,88 +164,6 @@ def _check_images(data: aws_s3.IBucket) -> States:
             "$.settings.batch",
             f"'{data.bucket_name}'",
             "$.settings.images",
-            "$.error.Cause",
-        ),
-    }
-
-
-def _create_cluster(config: OrchardConfig, request: dict[str, Any]) -> States:
-    def choose(*, spot: bool, instance_types: tuple[str, ...]) -> State:
-        return {
-            "Type": "Pass",
-            # Only what is needed from here on: the listing stays behind.
-            "Parameters": {
-                "run.$": "$.run",
-                "settings.$": "$.settings",
-                "capacity": capacity(config, spot=spot, instance_types=instance_types),
-                "attempts": 0,
-            },
-            "Next": "CreateCluster",
-        }
-
-    chosen = ("$.settings.instance_type",)
-    on_spot = {"Variable": "$.settings.spot", "BooleanEquals": True}
-    one_type = {"Variable": "$.input.instance_type", "IsPresent": True}
-    return {
-        "ChooseCapacity": {
-            "Type": "Choice",
-            "Choices": [
-                {"And": [on_spot, one_type], "Next": "SpotOfOneType"},
-                {**on_spot, "Next": "SpotOfAnyType"},
-            ],
-            "Default": "OnDemand",
-        },
-        "OnDemand": choose(spot=False, instance_types=chosen),
-        "SpotOfOneType": choose(spot=True, instance_types=chosen),
-        "SpotOfAnyType": choose(spot=True, instance_types=config.core_types),
-        # Not `.sync`: it returns the cluster's id at once, so that every failure from here on
-        # knows what to terminate. Not retried: a request that failed may still have been heard,
-        # and a second one would be a second cluster. (The janitor looks for such a first one.)
-        "CreateCluster": {
-            "Type": "Task",
-            "Resource": service("elasticmapreduce:createCluster"),
-            "Parameters": request,
-            "ResultSelector": {"id.$": "$.ClusterId"},
-            "ResultPath": "$.cluster",
-            "Catch": catch("WasItThrottled"),
-            "Next": "RunJob",
-        },
-        # A throttled request is the exception: it was turned away before anything was made of it.
-        # Its error has no name of its own that could be retried.
-        "WasItThrottled": {
-            "Type": "Choice",
-            "Choices": [
-                {
-                    "And": [
-                        {"Variable": "$.attempts", "NumericLessThan": _MOST_ATTEMPTS},
-                        {
-                            "Or": [
-                                {"Variable": "$.error.Cause", "StringMatches": pattern}
-                                for pattern in _THROTTLED
-                            ]
-                        },
-                    ],
-                    "Next": "WaitForEmr",
-                }
-            ],
-            "Default": "TellNoCluster",
-        },
-        "WaitForEmr": {"Type": "Wait", "Seconds": 15, "Next": "CountAttempt"},
-        "CountAttempt": {
-            "Type": "Pass",
-            "Parameters": {
-                "run.$": "$.run",
-                "settings.$": "$.settings",
-                "capacity.$": "$.capacity",
-                "attempts.$": "States.MathAdd($.attempts, 1)",
-            },
-            "Next": "CreateCluster",
-        },
-        "TellNoCluster": tell(
-            "NotifyFailure",
-            "ClusterNotCreated",
-            "Batch {} was not started, for EMR made no cluster: {}",
-            "$.settings.batch",
             "$.error.Cause",
         ),
     }

@@ -1,0 +1,68 @@
+"""What holds for every state machine of the pipeline, read from the synthesized template."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from statelint.linter import Linter
+
+from tests.stacks.definitions import edges, rendered, tasks
+
+if TYPE_CHECKING:
+    from tests.stacks.conftest import Synthesis
+
+pytestmark = pytest.mark.cdk
+
+MACHINES = ("Workflow", "Janitor", "Trigger")
+
+
+@pytest.fixture(params=MACHINES)
+def definition(request: pytest.FixtureRequest, fruits: Synthesis) -> dict[str, Any]:
+    return rendered(fruits.template, request.param)
+
+
+def test_statelint_finds_nothing(definition: dict[str, Any]) -> None:
+    assert Linter().validate(json.dumps(definition)) == []
+
+
+def test_every_failure_of_a_task_is_caught(definition: dict[str, Any]) -> None:
+    # A Map state catches for the tasks inside it. The one that finds unknown fields has none, and
+    # runs before there is a cluster.
+    for name, state in definition["States"].items():
+        if state["Type"] in ("Task", "Map"):
+            assert [c["ErrorEquals"] for c in state.get("Catch", [])] == (
+                [] if name == "FindUnknownFields" else [["States.ALL"]]
+            )
+
+
+def test_every_choice_has_a_way_out(definition: dict[str, Any]) -> None:
+    for state in definition["States"].values():
+        assert state["Type"] != "Choice" or state["Default"]
+
+
+def test_every_end_in_failure_was_told(definition: dict[str, Any]) -> None:
+    ways = {name: [n for _, n in edges(state)] for name, state in definition["States"].items()}
+    (failed,) = (n for n, s in definition["States"].items() if s["Type"] == "Fail")
+    assert [name for name, following in ways.items() if failed in following] == ["NotifyFailure"]
+    # Whatever leads to the telling has put something into words.
+    for name, following in ways.items():
+        if "NotifyFailure" in following and name != "TerminateFailedCluster":
+            assert "failure" in json.dumps(definition["States"][name])
+
+
+def test_there_is_no_lambda_function(fruits: Synthesis, definition: dict[str, Any]) -> None:
+    assert not fruits.resources("AWS::Lambda::Function")
+    assert all("lambda" not in task["Resource"] for _, task in tasks(definition["States"]))
+
+
+def test_events_are_logged_and_traced_without_the_data_that_name_images(
+    fruits: Synthesis, definition: dict[str, Any]
+) -> None:
+    del definition
+    for name, machine in fruits.resources("AWS::StepFunctions::StateMachine").items():
+        if name.startswith(MACHINES):
+            assert machine["TracingConfiguration"]["Enabled"] is True
+            assert machine["LoggingConfiguration"]["Level"] == "ALL"
+            assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False
