@@ -23,28 +23,42 @@ class Effect(enum.Enum):
 
 @dataclass
 class Fault:
-    """A fault that the next `times` matching requests meet.
+    """A fault that matching requests meet.
 
     Parameters
     ----------
     action
         The IAM action that it meets, such as ``s3:GetObject``; ``s3:*`` for the whole service.
     effect
-        What the client sees.
-    times
-        How many requests it meets before it is over.
+        What the client sees; None if the request is answered after all.
+    resource
+        Only requests whose resource's ARN contains this meet it.
     principal
         Only this role's requests meet it; everyone's when empty.
+    after
+        How many matching requests are let through first.
+    times
+        How many requests it meets before it is over.
     before
-        Called in the request's own thread first; the request fails only if `effect` is set, so a
-        test can change the world at an exact moment.
+        Called in the request's own thread before the request is answered, so that a test can
+        change the world at an exact moment.
     """
 
     action: str
-    effect: Effect | None
-    times: int = 1
+    effect: Effect | None = None
+    resource: str = ""
     principal: str = ""
+    after: int = 0
+    times: int = 1
     before: Callable[[Permission], object] | None = None
+
+    def matches(self, principal: str, needed: list[Permission]) -> bool:
+        """Return whether a request of `principal` that needs `needed` is one that it meets."""
+        return self.principal in ("", principal) and any(
+            self.action in (needs.action, f"{needs.action.partition(':')[0]}:*")
+            and self.resource in needs.resource
+            for needs in needed
+        )
 
 
 class Faults:
@@ -73,8 +87,11 @@ class Faults:
     def meet(self, principal: str, needed: list[Permission]) -> Effect | None:
         """Return what a request that needs `needed` meets, counting it as met."""
         with self._lock:
-            fault = self._match(principal, needed)
+            fault = next((f for f in self._pending if f.matches(principal, needed)), None)
             if fault is None:
+                return None
+            if fault.after:
+                fault.after -= 1
                 return None
             fault.times -= 1
             if not fault.times:
@@ -82,13 +99,3 @@ class Faults:
         if fault.before:
             fault.before(needed[0])
         return fault.effect
-
-    def _match(self, principal: str, needed: list[Permission]) -> Fault | None:
-        for fault in self._pending:
-            if fault.principal and fault.principal != principal:
-                continue
-            for permission in needed:
-                service = permission.action.partition(":")[0]
-                if fault.action in (permission.action, f"{service}:*"):
-                    return fault
-        return None

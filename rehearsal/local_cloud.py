@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
+import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,11 @@ from moto.sns.models import sns_backends
 
 from rehearsal.calls import ACCOUNT
 from rehearsal.deployment import Deployment, deploy, synthesize
-from rehearsal.emr import LocalEmr
-from rehearsal.endpoint import Endpoint
+from rehearsal.emr import Cluster, LocalEmr
+from rehearsal.endpoint import Call, Endpoint
 from rehearsal.events import state_machine_targets
 from rehearsal.workflow import StatusEvents, integrations
-from rehearsal.yarn import Yarn
+from rehearsal.yarn import Yarn, wait_for
 
 REGION = "eu-west-1"
 
@@ -52,6 +54,8 @@ class LocalCloud:
         Receives a line about each thing that happens.
     assembly
         A cloud assembly to deploy; synthesized from the checkout when not given.
+    pace
+        How many times shorter than deployed the state machines' waits are.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class LocalCloud:
         context: Mapping[str, object] | None = None,
         narrate: Callable[[str], object] = lambda _: None,
         assembly: Path | None = None,
+        pace: int = 1,
     ) -> None:
         self.folder = folder
         self.endpoint = Endpoint(REGION)
@@ -68,6 +73,7 @@ class LocalCloud:
         self._context = dict(context or {})
         self._narrate = narrate
         self._assembly = assembly
+        self._pace = pace
         self._stack = contextlib.ExitStack()
         self.emr: LocalEmr
         self.deployment: Deployment
@@ -98,7 +104,7 @@ class LocalCloud:
         )
         enter(integrations(self.endpoint))
         enter(state_machine_targets(self.endpoint, self._delivered))
-        self.deployment = deploy(self.endpoint, assembly, name)
+        self.deployment = deploy(self.endpoint, assembly, name, self._pace)
         self._narrate(f"{name} is deployed: {len(self.deployment.physical)} resources")
         events = StatusEvents(REGION, self._publish)
         events.start()
@@ -185,6 +191,85 @@ class LocalCloud:
         details = (event.get("stateEnteredEventDetails") for event in history)
         return [entered["name"] for entered in details if entered]
 
+    @property
+    def wheelhouse(self) -> str:
+        """The key of the wheelhouse that clusters install from."""
+        return self._asset(r"[0-9a-f]{64}\.zip", "CreateCluster")
+
+    @property
+    def entry_point(self) -> str:
+        """The key of the script that the step runs."""
+        return self._asset(r"[0-9a-f]{64}\.py", "RunJob")
+
+    def _asset(self, pattern: str, state: str) -> str:
+        client = self.endpoint.client("stepfunctions")
+        described = client.describe_state_machine(stateMachineArn=self.state_machine)
+        parameters = json.loads(described["definition"])["States"][state]["Parameters"]
+        return re.findall(pattern, json.dumps(parameters))[0]
+
+    def wait_for_cluster(self, arn: str, state: str, timeout_s: float = 120.0) -> Cluster:
+        """Wait until an execution's cluster is in `state`, and return it."""
+        run = arn.rpartition(":")[2]
+
+        def found() -> list[Cluster]:
+            return [
+                cluster
+                for cluster in self.emr.clusters.values()
+                if cluster.request["Name"].endswith(run) and cluster.state == state
+            ]
+
+        wait_for(found, timeout_s, f"The cluster of {run} being {state}")
+        return found()[0]
+
+    def settle(self, timeout_s: float = 60.0) -> None:
+        """Wait until no execution of any state machine runs and no cluster lives."""
+        machines = self.deployment.of_type("AWS::StepFunctions::StateMachine").values()
+
+        def quiet() -> bool:
+            # An event of an execution's end is delivered a moment after it.
+            time.sleep(2 * StatusEvents.INTERVAL_S)
+            arns = [arn for machine in machines for arn in self.executions(machine)]
+            running = any(self.outcome(arn).status == "RUNNING" for arn in arns)
+            return not running and not self.emr.alive()
+
+        wait_for(quiet, timeout_s, "The end of every execution and cluster")
+
+    def called(self, action: str) -> list[Call]:
+        """Return the recorded calls that needed `action`."""
+        return [
+            call
+            for call in self.endpoint.calls
+            if any(permission.action == action for permission in call.permissions)
+        ]
+
+    def logs(self, cluster_id: str, kind: str) -> list[str]:
+        """Return the texts of a cluster's logs whose names contain `kind`."""
+        s3, bucket = self.endpoint.client("s3"), self.deployment.outputs["LogBucket"]
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"emr/{cluster_id}/").get("Contents", [])
+        return [
+            gzip.decompress(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()).decode()
+            for found in listed
+            if kind in found["Key"]
+        ]
+
+    @contextlib.contextmanager
+    def time_limit(self, seconds: int, state: str = "") -> Iterator[None]:
+        """Let executions started within have another time limit, whole or for one state."""
+        client = self.endpoint.client("stepfunctions")
+        arn = self.state_machine
+        deployed = client.describe_state_machine(stateMachineArn=arn)["definition"]
+        changed = json.loads(deployed)
+        (changed["States"][state] if state else changed)["TimeoutSeconds"] = seconds
+        client.update_state_machine(stateMachineArn=arn, definition=json.dumps(changed))
+        try:
+            yield
+        finally:
+            client.update_state_machine(stateMachineArn=arn, definition=deployed)
+
+    def abort(self, arn: str) -> None:
+        """Abort an execution, as an engineer may."""
+        self.endpoint.client("stepfunctions").stop_execution(executionArn=arn)
+
     def messages(self) -> list[str]:
         """Return the messages published to the stack's topics, the oldest first."""
         topics = sns_backends[ACCOUNT][REGION].topics.values()
@@ -203,6 +288,8 @@ class LocalCloud:
         """Download the data bucket's objects under `prefix` into `folder`, and return it."""
         s3 = self.endpoint.client("s3")
         for key in self.objects(prefix):
+            if key.endswith("/"):  # An empty object that stands for a folder.
+                continue
             path = folder / key
             path.parent.mkdir(parents=True, exist_ok=True)
             s3.download_file(self.bucket, key, str(path))

@@ -104,6 +104,7 @@ def start(
     jars = java.fetch(java.S3A)
     class_path = os.pathsep.join(map(str, jars))
     local = _local_settings(endpoint, class_path, environment, python)
+    local["spark.yarn.stagingDir"] = (folder / "staging").as_uri()
     merged = _with_node_python(defaults, python) | local
     for role in ("driver", "executor"):
         name = f"spark.{role}.extraJavaOptions"

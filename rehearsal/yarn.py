@@ -132,19 +132,23 @@ class Yarn:
         """Stop YARN and everything that it started. Safe to call twice."""
         if self._process is None:
             return
+        # Nothing of it outlives its folder, so it is not asked to stop, which takes half a minute.
+        # The JVM first: a NodeManager would start nothing more, but report what is killed.
         started = _family(self._process)
-        with contextlib.suppress(Exception):  # A JVM that is already gone needs no stop.
-            self._cluster.stop()
-        with contextlib.suppress(Exception):
-            assert self._gateway is not None
-            self._gateway.shutdown()
-        for process in {*started, *_family(self._process)}:
+        for process in started:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(started, timeout=10)
+        with contextlib.suppress(Exception):  # Its other end is gone.
+            self._gateway.shutdown()
         self._gateway = self._cluster = self._process = None
         # A YARN that starts again in this folder must not find the last one's containers.
         shutil.rmtree(self.folder / "target", ignore_errors=True)
+
+    def restart(self) -> None:
+        """Start anew, with every node back and no application."""
+        self.stop()
+        self.start()
 
     def ports(self) -> dict[int, int]:
         """Return the port of each NodeManager, which containers see as ``NM_PORT``, by node."""
@@ -174,8 +178,12 @@ class Yarn:
                 process.kill()
 
     def lose_node(self, node: int) -> None:
-        """Stop one NodeManager with its containers. It stays away until YARN starts again."""
-        self._cluster.getNodeManager(node).stop()
+        """Lose one NodeManager with its containers. It stays away until YARN starts again."""
+        lost = [container for container in self.containers() if container.node == node]
+        # Its heartbeats stop first, as when a machine's power does.
+        self._cluster.getNodeManager(node).getNodeStatusUpdater().stop()
+        for container in lost:
+            self.kill_container(container)
 
     def kill_application(self, application: str) -> None:
         """Kill an application, as ``yarn application -kill`` does, and wait for its containers."""

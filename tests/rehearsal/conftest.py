@@ -1,0 +1,108 @@
+"""One deployed stack, one local AWS and one YARN for all tests of this folder."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from rehearsal.local_cloud import LocalCloud, Outcome
+from rehearsal.yarn import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rehearsal.emr import Cluster
+
+PACE = 60
+"""Waits between retries and looks are this many times shorter than deployed."""
+
+IMAGES = 40
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """The deployed pipeline; after the last test, nothing of it may be left."""
+    warnings.filterwarnings("ignore", module="moto")
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    with LocalCloud(tmp_path_factory.mktemp("cloud"), pace=PACE) as running:
+        yield running
+        port = int(running.endpoint.url.rpartition(":")[2])
+    left = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+    assert not left, "processes are left after the rehearsal"
+    assert port not in _listening(), "the endpoint's port is still taken"
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed(cloud: LocalCloud) -> Iterator[None]:
+    """Whatever a test does, afterwards no cluster lives and no fault is pending."""
+    yield
+    cloud.endpoint.faults.clear()
+    for arn in cloud.executions():
+        if cloud.outcome(arn).status == "RUNNING":
+            cloud.abort(arn)
+    wait_for(lambda: not cloud.emr.alive(), 60, "The end of every cluster")
+    wait_for(lambda: not cloud.yarn.containers(), 20, "The end of every container")
+
+
+@pytest.fixture(scope="session")
+def photographs() -> dict[str, bytes]:
+    """Images by path: labels that differ in colour, so that a model has something to find."""
+    rng = np.random.default_rng(7)
+    made = {}
+    for number in range(IMAGES):
+        label = f"fruit {number % 4}"
+        pixels = rng.normal(60 * (number % 4) + 30, 25, (100, 100, 3)).clip(0, 255)
+        stream = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(stream, "JPEG")
+        made[f"{label}/{number:02d} é.jpg"] = stream.getvalue()
+    return made
+
+
+@pytest.fixture(scope="session")
+def put(cloud: LocalCloud) -> Callable[[str, dict[str, bytes]], None]:
+    """Upload a batch given as content by path."""
+
+    def upload(batch: str, files: dict[str, bytes]) -> None:
+        s3 = cloud.endpoint.client("s3")
+        for path, content in files.items():
+            s3.put_object(Bucket=cloud.bucket, Key=f"images/{batch}/{path}", Body=content)
+
+    return upload
+
+
+@pytest.fixture
+def failed(cloud: LocalCloud) -> Callable[[str], Outcome]:
+    """Wait for an execution that must fail, leaving no cluster and publishing nothing."""
+
+    def wait(arn: str) -> Outcome:
+        outcome = cloud.wait(arn)
+        assert outcome.status == "FAILED", outcome
+        assert outcome.cause.rstrip().endswith((".", ")")), outcome.cause
+        assert any(outcome.cause in message for message in cloud.messages()), "nobody was told"
+        wait_for(lambda: not alive(cloud, arn), 30, "The end of the execution's cluster")
+        return outcome
+
+    return wait
+
+
+def clusters_of(cloud: LocalCloud, arn: str) -> list[Cluster]:
+    """Return the clusters that an execution created."""
+    run = arn.rpartition(":")[2]
+    return [c for c in cloud.emr.clusters.values() if c.request["Name"].endswith(run)]
+
+
+def alive(cloud: LocalCloud, arn: str) -> list[Cluster]:
+    """Return the clusters of an execution that still cost money."""
+    return [cluster for cluster in clusters_of(cloud, arn) if cluster.alive]
+
+
+def _listening() -> set[int]:
+    connections = psutil.Process().net_connections(kind="tcp")
+    return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
