@@ -81,7 +81,7 @@ def physical_names(template: dict[str, Any]) -> list[str]:
         for resource in template["Resources"].values()
         for key, value in resource.get("Properties", {}).items()
         if key.endswith("Name")
-        and key not in ("ServiceName", "PolicyName", "InstanceProfileName")
+        and key not in ("ServiceName", "PolicyName", "InstanceProfileName", "MetricName")
         and isinstance(value, str)
     ]
     return found + [json.dumps(o["Export"]) for o in template["Outputs"].values() if "Export" in o]
