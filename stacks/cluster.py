@@ -181,7 +181,7 @@ def security_configuration(key: aws_kms.IKey | None) -> dict[str, Any]:
     Without a key, S3 encrypts what EMR writes, and Spark what it spills (``spark.io.encryption``).
     With one, S3 and the nodes' disks use it. EMR's own switch for encryption in transit wants a
     certificate whose private key someone must keep; Spark's (``spark.network.crypto``) does not,
-    and S3 takes TLS only, so nothing of the job's crosses the network in the clear.
+    and the buckets take TLS only, so no image and no result crosses the network in the clear.
     """
     at_rest: dict[str, Any] = {
         "S3EncryptionConfiguration": {"EncryptionMode": "SSE-S3"}

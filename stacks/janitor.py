@@ -69,7 +69,8 @@ class Janitor(Construct):
         self.definition: State = {
             "Comment": "Terminates the cluster of an execution that ended without doing so.",
             "StartAt": "ReadEvent",
-            "TimeoutSeconds": 3600,
+            # Longer than all looks and all their retries.
+            "TimeoutSeconds": 7200,
             "States": {
                 **_look(prefix),
                 **_tell_once(config, topic),

@@ -103,9 +103,6 @@ def _spark(config: OrchardConfig, node: NodeShape, region: str) -> dict[str, str
         # pyarrow's S3 client would otherwise ask for the bucket's region, outside the network.
         "spark.yarn.appMasterEnv.AWS_REGION": region,
         "spark.executorEnv.AWS_REGION": region,
-        # The driver runs on a core node, where its log is collected and its life does not depend
-        # on the process that submitted it.
-        "spark.submit.deployMode": "cluster",
         # YARN cannot tell a job that refused its batch from one that lost its node, and would run
         # both again, at full price. Starting over is the operator's choice.
         "spark.yarn.maxAppAttempts": "1",

@@ -4,6 +4,9 @@
 
 with a way from every state to words about what failed, and from every state after the cluster's
 creation through its termination. `docs/state-machine.svg` is drawn from what this module makes.
+
+The tests run it in moto's interpreter and hold its calls against AWS's own models. What neither
+shows, such as the texts of EMR's errors, is from AWS's documentation and not tried on AWS.
 """
 
 from __future__ import annotations
@@ -213,6 +216,8 @@ def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
     bucket = f"'{data.bucket_name}'"
     command = (
         "'spark-submit'",
+        # The driver lives in a container of its own, whose log YARN collects and whose memory
+        # NodeShape reckons with.
         "'--deploy-mode'",
         "'cluster'",
         "'--name'",
