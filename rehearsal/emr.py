@@ -374,6 +374,7 @@ class LocalEmr:
         process = submit.start(
             list(step.request["HadoopJarStep"]["Args"]),
             folder=folder,
+            tag=step.step_id,
             configurations=list(cluster.request.get("Configurations", [])),
             python=python,
             yarn_conf_dir=self._yarn.conf_dir,
@@ -385,12 +386,10 @@ class LocalEmr:
             if cluster.terminate.wait(0.2) or step.cancelled:
                 interrupted = True
                 break
-        application = submit.application_id(folder / "stderr")
         if interrupted:
             _kill(process)
-            if application:
-                self._yarn.kill_application(application)
-        log = self._write_step_logs(cluster, step, folder, application)
+            self._yarn.kill_applications(step.step_id)
+        log = self._write_step_logs(cluster, step, folder)
         step.ended = time.time()
         if interrupted:
             step.state = "CANCELLED"
@@ -402,11 +401,11 @@ class LocalEmr:
             step.failure = {"Reason": "Unknown Error.", "Message": reason, "LogFile": log}
         self._narrate(f"step {step.step_id} is {step.state}")
 
-    def _write_step_logs(self, cluster: Cluster, step: Step, folder: Path, application: str) -> str:
+    def _write_step_logs(self, cluster: Cluster, step: Step, folder: Path) -> str:
         base = f"steps/{step.step_id}"
         for name in ("stdout", "stderr"):
             self._write_log(cluster, f"{base}/{name}.gz", (folder / name).read_bytes())
-        if application:
+        for application in self._yarn.applications(step.step_id):
             for container, path in self._yarn.container_logs(application):
                 key = f"containers/{application}/{container}/{path.name}.gz"
                 self._write_log(cluster, key, path.read_bytes())

@@ -73,6 +73,7 @@ def start(
     arguments: list[str],
     *,
     folder: Path,
+    tag: str,
     configurations: list[dict[str, Any]],
     python: Path,
     yarn_conf_dir: Path,
@@ -87,6 +88,8 @@ def start(
         The step's command, as the state machine wrote it.
     folder
         The step's own folder.
+    tag
+        By which YARN knows the step's application.
     configurations
         The cluster's configurations, as ``RunJobFlow`` has them.
     python
@@ -104,6 +107,7 @@ def start(
     jars = java.fetch(java.S3A)
     class_path = os.pathsep.join(map(str, jars))
     local = _local_settings(endpoint, class_path, environment, python)
+    local["spark.yarn.tags"] = tag
     local["spark.yarn.stagingDir"] = (folder / "staging").as_uri()
     merged = _with_node_python(defaults, python) | local
     for role in ("driver", "executor"):
@@ -138,12 +142,6 @@ def start(
                 **environment,
             },
         )
-
-
-def application_id(stderr: Path) -> str:
-    """Return the id of the YARN application that a step's log names; empty while there is none."""
-    found = re.search(rb"Submitted application (application_\d+_\d+)", stderr.read_bytes())
-    return found[1].decode() if found else ""
 
 
 def _local_settings(

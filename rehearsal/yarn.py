@@ -185,29 +185,41 @@ class Yarn:
         for container in lost:
             self.kill_container(container)
 
-    def kill_application(self, application: str) -> None:
-        """Kill an application, as ``yarn application -kill`` does, and wait for its containers."""
-        assert self._gateway is not None, "YARN is not running."
-        jvm = self._gateway.jvm
+    def kill_applications(self, tag: str) -> None:
+        """Kill the applications with a tag, as ``yarn application -kill`` does, and wait for it."""
+        jvm = self._jvm()
         client = jvm.org.apache.hadoop.yarn.client.api.YarnClient.createYarnClient()
         client.init(self._cluster.getConfig())
         client.start()
         try:
-            wanted = jvm.org.apache.hadoop.yarn.api.records.ApplicationId.fromString(application)
-            client.killApplication(wanted)
+            for application in self.applications(tag):
+                wanted = jvm.org.apache.hadoop.yarn.api.records.ApplicationId
+                client.killApplication(wanted.fromString(application))
+                with contextlib.suppress(TimeoutError):
+                    self._wait_for_containers_of(application)
         finally:
             client.stop()
-        with contextlib.suppress(TimeoutError):
-            wait_for(
-                lambda: all(c.application != application for c in self.containers()),
-                STOP_TIMEOUT_S,
-                f"The end of {application}",
-            )
 
-    def applications(self) -> dict[str, str]:
-        """Return the state of every application, by id."""
+    def _wait_for_containers_of(self, application: str) -> None:
+        wait_for(
+            lambda: all(c.application != application for c in self.containers()),
+            STOP_TIMEOUT_S,
+            f"The end of {application}",
+        )
+
+    def _jvm(self) -> Any:
+        if self._gateway is None:
+            raise RuntimeError("YARN is not running.")
+        return self._gateway.jvm
+
+    def applications(self, tag: str) -> dict[str, str]:
+        """Return the state of every application with a tag, by id."""
         apps = self._cluster.getResourceManager().getRMContext().getRMApps()
-        return {str(app.getApplicationId()): str(app.getState()) for app in apps.values()}
+        return {
+            str(app.getApplicationId()): str(app.getState())
+            for app in apps.values()
+            if tag in list(app.getApplicationTags())
+        }
 
     def container_logs(self, application: str) -> Iterator[tuple[str, Path]]:
         """Yield the container id and the path of each log file of `application`."""
