@@ -29,15 +29,16 @@ INTERRUPTED = 130
 def main() -> int:
     """Run the job; the exit codes are those of ``--help``."""
     settings = parse_args()
-    logging.basicConfig(format="orchard: %(message)s", level=logging.WARNING)
-    LOGGER.setLevel(logging.INFO)
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs what is raised as well
+    _speak_alone()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         receipt = run(settings)
     except KeyboardInterrupt:
-        _discard(settings)
-        _record_failure(settings, INTERRUPTED, "Interrupted", "interrupted; nothing was published")
+        if _discard(settings):
+            message = "interrupted; nothing was published"
+            _record_failure(settings, INTERRUPTED, "Interrupted", message)
+        else:
+            print("orchard: interrupted, but the run was published already", file=sys.stderr)
         return INTERRUPTED
     except JobError as error:
         _record_failure(settings, error.exit_code, type(error).__name__, str(error))
@@ -50,24 +51,36 @@ def main() -> int:
     return 0
 
 
+def _speak_alone() -> None:
+    """Log the job's own words, and nothing of py4j's, which logs on the root what it raises."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("orchard: %(message)s"))
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def _record_failure(settings: JobSettings, exit_code: int, error: str, message: str) -> None:
     """Say what happened, and leave it in the run's folder for those who did not see it."""
-    print(f"orchard: error: {message}", file=sys.stderr)
     failure: dict[str, Any] = {"exit_code": exit_code, "error": error, "message": message}
     try:
         folder = catalog.run_folder(open_folder(settings.output), settings.batch, settings.run)
         if folder.read_or_none("run.json") is None:
             catalog.write_json(folder, "failure.json", failure)
     except (OSError, JobError):
-        LOGGER.warning("the failure could not be recorded under %s", settings.output)
+        LOGGER.warning("failure.json could not be written under %s", settings.output)
+    print(f"orchard: error: {message}", file=sys.stderr)
 
 
-def _discard(settings: JobSettings) -> None:
-    """Remove what an interrupted run has written; nobody will read it."""
+def _discard(settings: JobSettings) -> bool:
+    """Remove what an interrupted run has written, unless it is published; whether it was not."""
     with suppress(OSError, JobError):
         folder = catalog.run_folder(open_folder(settings.output), settings.batch, settings.run)
-        if folder.read_or_none("run.json") is None:
-            folder.clear()
+        if folder.read_or_none("run.json") is not None:
+            return False
+        folder.clear()
+    return True
 
 
 def _in_one_line(error: Exception) -> str:

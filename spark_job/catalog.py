@@ -84,6 +84,11 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str) -> Folder:
         folder.write(LISTING, b"")  # to see that it can be; the listing itself follows
     except OSError as error:
         raise UsageError(f"cannot write to {output.uri}: {error}; check --output") from error
+    except ValueError as error:
+        raise UsageError(
+            f"results/{batch}/current.json in {output.uri} is damaged ({error}); restore it, or "
+            "choose another --batch"
+        ) from error
     return folder
 
 

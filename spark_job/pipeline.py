@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from spark_job import __version__, catalog, pca
 from spark_job.errors import JobError, NoImagesError, TooManyRejectsError, UsageError
@@ -64,8 +65,8 @@ def run(settings: JobSettings) -> dict[str, Any]:
     ids = {"extractor": extractor_id(card)}
     images = open_folder(settings.images)
     output = open_folder(settings.output)
-    current = _current_model(settings, output, ids["extractor"])
     folder = catalog.claim_run(output, settings.batch, settings.run, images.uri)
+    current = _current_model(settings, output, ids["extractor"])
 
     with _spark_beside(settings) as (spark, listing):
         clock.lap("list and start")
@@ -157,8 +158,11 @@ def _current_model(
         return None
     try:
         current = catalog.read_current_model(output)
-    except OSError as error:
-        raise UsageError(f"cannot read the current model in {output.uri}: {error}") from error
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UsageError(
+            f"cannot read the current model in {output.uri}/models: {error}; restore it, or use "
+            "--pca fit for a new one"
+        ) from error
     if current is not None and current[1]["extractor"] != extractor:
         raise UsageError(
             f"the current model {current[1]['model']} of {output.uri} was fitted on features of "

@@ -45,12 +45,10 @@ STACK_TAG: Final = "orchard-stack"
 
 EU_REGIONS: Final = (
     "eu-central-1",
-    "eu-central-2",
     "eu-north-1",
     "eu-south-1",
     "eu-south-2",
     "eu-west-1",
-    "eu-west-2",
     "eu-west-3",
 )
 
