@@ -22,6 +22,11 @@ CLUSTER: Final = "ClusterFailed"
 
 _LOGS: Final = "(Logs: s3://{}/" + EMR_LOGS + "{}/)"
 
+# Either may be missing from EMR's answer, and a selector of a missing path could not be caught: the
+# answers are kept whole, and Choice states look whether these are there.
+_REASON: Final = "$.described.Cluster.Status.StateChangeReason"
+_DETAILS: Final = "$.listed.Steps[0].Status.FailureDetails"
+
 # EMR's codes for the end of a cluster, and what helps; any other is told in EMR's words alone.
 _FIXES: Final = {
     "BOOTSTRAP_FAILURE": "Read node/<instance>/bootstrap-actions/1/stderr.gz in its logs; a"
@@ -114,8 +119,7 @@ def describe_failure(
             "Type": "Task",
             "Resource": service("aws-sdk:emr:describeCluster"),
             "Parameters": {"ClusterId.$": "$.cluster.id"},
-            "ResultSelector": {"reason.$": "$.Cluster.Status.StateChangeReason"},
-            "ResultPath": "$.ended",
+            "ResultPath": "$.described",
             "Retry": BRIEFLY,
             "Catch": catch("DescribeStep", "$.unread"),
             "Next": "DidClusterSayWhy",
@@ -125,9 +129,9 @@ def describe_failure(
             "Choices": [
                 {
                     "And": [
-                        {"Variable": "$.ended.reason.Code", "IsPresent": True},
-                        {"Variable": "$.ended.reason.Message", "IsPresent": True},
-                        {"Variable": "$.ended.reason.Code", "StringEquals": code},
+                        {"Variable": f"{_REASON}.Code", "IsPresent": True},
+                        {"Variable": f"{_REASON}.Message", "IsPresent": True},
+                        {"Variable": f"{_REASON}.Code", "StringEquals": code},
                     ],
                     "Next": _teller(code),
                 }
@@ -141,7 +145,7 @@ def describe_failure(
                 CLUSTER,
                 f"Batch {{}} failed, for its cluster ended: {{}}. {fix} {_LOGS}",
                 "$.settings.batch",
-                "$.ended.reason.Message",
+                f"{_REASON}.Message",
                 where,
                 "$.cluster.id",
             )
@@ -151,8 +155,7 @@ def describe_failure(
             "Type": "Task",
             "Resource": service("aws-sdk:emr:listSteps"),
             "Parameters": {"ClusterId.$": "$.cluster.id"},
-            "ResultSelector": {"details.$": "$.Steps[0].Status.FailureDetails"},
-            "ResultPath": "$.step",
+            "ResultPath": "$.listed",
             "Retry": BRIEFLY,
             "Catch": catch("TellError", "$.unread"),
             "Next": "DidStepSayWhy",
@@ -162,8 +165,8 @@ def describe_failure(
             "Choices": [
                 {
                     "And": [
-                        {"Variable": "$.step.details.Reason", "IsPresent": True},
-                        {"Variable": "$.step.details.LogFile", "IsPresent": True},
+                        {"Variable": f"{_DETAILS}.Reason", "IsPresent": True},
+                        {"Variable": f"{_DETAILS}.LogFile", "IsPresent": True},
                     ],
                     "Next": "TellStepFailure",
                 }
@@ -176,8 +179,8 @@ def describe_failure(
             "Batch {} failed and its job could not say why, as when its memory ran out or its node"
             f" was lost: {{}} See {{}}. {_LOGS}",
             "$.settings.batch",
-            "$.step.details.Reason",
-            "$.step.details.LogFile",
+            f"{_DETAILS}.Reason",
+            f"{_DETAILS}.LogFile",
             where,
             "$.cluster.id",
         ),

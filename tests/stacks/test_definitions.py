@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +36,23 @@ def test_every_failure_of_a_task_is_caught(definition: dict[str, Any]) -> None:
             assert [c["ErrorEquals"] for c in state.get("Catch", [])] == (
                 [] if name == "FindUnknownFields" else [["States.ALL"]]
             )
+
+
+def test_no_selector_reads_what_an_answer_may_lack(definition: dict[str, Any]) -> None:
+    # The error would be States.Runtime, which no Catch catches.
+    always_there = {
+        "$",
+        "$.Body",
+        "$.ClusterId",
+        "$.IsTruncated",
+        "$.KeyCount",
+        "$.Status",
+        "$.Input",
+    }
+    for name, task in tasks(definition["States"]):
+        for expression in task.get("ResultSelector", {}).values():
+            paths = set(re.findall(r"\$[\w.\[\]*]*", expression))
+            assert paths <= always_there, f"{name} selects {paths - always_there}"
 
 
 def test_every_choice_has_a_way_out(definition: dict[str, Any]) -> None:

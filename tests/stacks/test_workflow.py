@@ -237,6 +237,15 @@ CREATED: dict[str, Case] = {
         error="JobFailed",
         says=("the step failed",),
     ),
+    "a cluster without steps or reasons": Case(
+        answers={
+            **FAILED_STEP,
+            DESCRIBE: gives({"Cluster": {"Status": {"State": "STARTING"}}}),
+            STEPS: gives({"Steps": []}),
+        },
+        error="JobFailed",
+        says=("the step failed",),
+    ),
     "a step failed without details": Case(answers=FAILED_STEP, error="JobFailed"),
     "a termination refused once": Case(
         answers={**FAILED_STEP, TERMINATE: first(refuses("busy"), gives({}))}, error="JobFailed"
