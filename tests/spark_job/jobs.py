@@ -35,7 +35,7 @@ class Job:
     def run(self) -> Path:
         """The published run's folder; an assertion fails where there is none."""
         assert self.exit_code == 0, self.err
-        return self.output / "results" / self.batch / "runs" / self.current["run"]
+        return self.output / "results" / self.batch / "runs" / str(self.current["run"])
 
     @property
     def current(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from spark_job import extractor
 from spark_job.decode import decode
 from spark_job.errors import JobError
 from spark_job.extractor import Extractor, extractor_id, load_card, load_network, shared_extractor
@@ -65,7 +64,7 @@ def test_a_damaged_network_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
     network.write_bytes(content)
-    monkeypatch.setattr(extractor.resources, "files", lambda _: tmp_path / "model")
+    monkeypatch.setattr("spark_job.extractor.resources.files", lambda _: tmp_path / "model")
     with pytest.raises(JobError, match=r"mobilenet_v2\.tflite is damaged: .*restore the file"):
         load_network(load_card())
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Generator
 from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -94,6 +96,16 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
 
 def test_an_empty_folder_has_no_images(tmp_path: Path) -> None:
     assert list_images(open_folder(str(tmp_path))).table.num_rows == 0
+
+
+def test_a_stray_key_with_an_empty_component_doubles_nothing(bucket: str, tmp_path: Path) -> None:
+    """Such a key cannot be read through a file system; it must not hide among folders either."""
+    folder = open_folder(f"s3://{bucket}/{tmp_path.name}")
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    for name in ("a/1.jpg", "a//2.jpg", "/3.jpg", "b/4.jpg"):
+        client.put_object(Bucket=bucket, Key=f"{tmp_path.name}/{name}", Body=b"1")
+    paths = list_images(folder).table["path"].to_pylist()
+    assert paths == ["/3.jpg", "a//2.jpg", "a/1.jpg", "b/4.jpg"]
 
 
 def test_a_missing_folder_and_a_file_are_refused(folder: Folder) -> None:
@@ -259,6 +271,7 @@ def test_reading_stops_when_the_caller_does(tmp_path: Path) -> None:
     Watched.begun = 0
     reading = read_ahead(Watched(None, "", ""), listed)
     next(reading)
+    assert isinstance(reading, Generator)
     reading.close()
     assert Watched.begun <= images.READ_AHEAD + 1
     assert tmp_path.exists()

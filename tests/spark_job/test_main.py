@@ -178,15 +178,22 @@ class TestOnTopOfAPublishedRun:
         assert "cannot read the current model" in job.err
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough images for something to happen in the middle."""
+    folder = tmp_path_factory.mktemp("many")
+    plant(folder, {"Kiwi": 50})
+    for copy in range(40):
+        shutil.copytree(folder / "Kiwi", folder / f"Kiwi {copy}")
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_publishes_nothing_and_leaves_no_process(
-    number: signal.Signals, tmp_path: Path
+    number: signal.Signals, many: Path, tmp_path: Path
 ) -> None:
-    plant(tmp_path / "in", {"Kiwi": 300})
-    for copy in range(30):
-        shutil.copytree(tmp_path / "in" / "Kiwi", tmp_path / "in" / f"Kiwi {copy}")
     job = subprocess.Popen(
-        arguments(tmp_path / "in", tmp_path / "out", "--run", "r"),
+        arguments(many, tmp_path / "out", "--run", "r"),
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         text=True,
@@ -208,6 +215,26 @@ def test_an_interrupt_publishes_nothing_and_leaves_no_process(
     assert files_below(tmp_path / "out") == {"results/batch/runs/r/failure.json"}
     failure = read_json(tmp_path / "out/results/batch/runs/r/failure.json")
     assert (failure["exit_code"], failure["error"]) == (130, "Interrupted")
+
+
+def test_a_worker_that_is_killed_costs_time_and_nothing_else(many: Path, tmp_path: Path) -> None:
+    """As the kernel does it where memory ends; Spark repeats the task, on a cluster by default."""
+    job = subprocess.Popen(
+        arguments(many, tmp_path / "out", "--master", "local[2,4]"),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    victim = next(child for child in reversed(await_workers(job)) if is_worker(child))
+    victim.kill()
+    out, err = job.communicate(timeout=120)
+    ended = Job(tmp_path / "out", "batch", job.returncode, out, err, 0.0)
+    paths = ended.table("features")["path"].to_pylist()
+    assert paths == sorted(files_below(many))
+    assert ended.table("vectors").num_rows == len(paths)
+    assert ended.table("rejects").num_rows == 0
+    assert {path.suffix for path in (ended.run / "features").iterdir()} == {".parquet"}
 
 
 def test_a_reader_that_leaves_does_not_make_a_success_a_failure(few: Path, tmp_path: Path) -> None:
@@ -248,19 +275,20 @@ def await_workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
     process = psutil.Process(job.pid)
     while monotonic() < deadline:
         below = process.children(recursive=True)
-        workers = [child for child in below if "pyspark.daemon" in " ".join(command(child))]
-        if len(workers) > 1 and any(child.cpu_times().user > 1 for child in workers):
+        if any(is_worker(child) and child.cpu_times().user > 1 for child in below):
             return below
         assert job.poll() is None, job.communicate()[1]
         sleep(0.1)
     raise AssertionError("no worker came up")
 
 
-def command(process: psutil.Process) -> list[str]:
+def is_worker(process: psutil.Process) -> bool:
+    """Whether it is a Python worker: a child of pyspark's daemon, which is a child of Java's."""
     try:
-        return list(process.cmdline())
+        parent = process.parent()
+        return "pyspark.daemon" in (parent.cmdline() if parent else [])
     except psutil.Error:
-        return []
+        return False
 
 
 def contents(folder: Path) -> dict[str, bytes]:

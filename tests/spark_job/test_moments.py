@@ -33,7 +33,8 @@ def tables(draw: st.DrawFn) -> NDArray[np.float64]:
     ratios = draw(
         st.lists(st.sampled_from([0.0, 1.0, -1e3, 1e6, -1e9]), min_size=features, max_size=features)
     )
-    return (random.standard_normal((rows, features)) + np.array(ratios)) * scales
+    table: NDArray[np.float64] = random.standard_normal((rows, features)) + np.array(ratios)
+    return table * scales
 
 
 @st.composite
