@@ -47,6 +47,9 @@ def main() -> int:
     except (BenchmarkError, JobError) as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; nothing was written", file=sys.stderr)
+        return 130
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     page = render(results, Context(date, minutes, len(paths), machine, describe_versions()))
     print(page)
@@ -59,26 +62,29 @@ class _Benchmark:
 
     def __init__(self, arguments: argparse.Namespace, paths: list[str], folder: Path) -> None:
         self._arguments = arguments
-        self._paths = paths
-        self._folder = folder
-        self._copies: dict[int, Path] = {}
+        given = (*arguments.sizes, *arguments.script_sizes, *arguments.notebook_sizes)
+        self._subsets = {
+            size: copy_subset(arguments.images, paths, size, folder) for size in {2, *given}
+        }
 
     def run(self) -> Results:
         given = self._arguments
-        with_weights = {"weights": given.weights}
         fixed_costs = [self._fixed_cost() for _ in range(given.pairs)]
         ceilings = [self._two(programs.run_ceiling, given.sizes)]
         jobs = []
-        for _ in range(given.rounds):
-            jobs.append(self._two(programs.run_job, given.sizes))
+        slow_reads = []
+        for number in range(given.rounds):
+            job, slow = self._job_and_slow_reads(slow_first=number % 2 == 1)
+            jobs.append(job)
+            slow_reads.append(slow)
             ceilings.append(self._two(programs.run_ceiling, given.sizes))
-        script = partial(programs.run_single_machine, **with_weights)
-        notebook = partial(programs.run_notebook, **with_weights)
+        script = partial(programs.run_single_machine, weights=given.weights)
+        notebook = partial(programs.run_notebook, weights=given.weights)
         return Results(
             ceilings=ceilings,
             jobs=jobs,
             fixed_costs=fixed_costs,
-            latencies=[self._latency(number) for number in range(given.rounds)],
+            slow_reads=slow_reads,
             script=self._two(script, given.script_sizes),
             notebook=self._two(notebook, given.notebook_sizes),
         )
@@ -86,20 +92,20 @@ class _Benchmark:
     def _fixed_cost(self) -> tuple[Run, Run]:
         return self._one(programs.run_job, 2), _told(programs.run_empty_job())
 
-    def _latency(self, number: int) -> tuple[Run, Run]:
-        order = [programs.run_slow_reads, programs.run_job][:: -1 if number % 2 else 1]
-        runs = {program: self._one(program, self._arguments.latency_size) for program in order}
-        return runs[programs.run_slow_reads], runs[programs.run_job]
+    def _job_and_slow_reads(self, *, slow_first: bool) -> tuple[TwoSizes, Run]:
+        sizes = self._arguments.sizes
+        if slow_first:
+            slow = self._one(programs.run_slow_reads, sizes[1])
+            return self._two(programs.run_job, sizes), slow
+        job = self._two(programs.run_job, sizes)
+        return job, self._one(programs.run_slow_reads, sizes[1])
 
     def _two(self, program: Callable[[Path, int], Run], sizes: list[int]) -> TwoSizes:
         small, large = sizes
         return TwoSizes(self._one(program, small), self._one(program, large))
 
     def _one(self, program: Callable[[Path, int], Run], size: int) -> Run:
-        if size not in self._copies:
-            copy = copy_subset(self._arguments.images, self._paths, size, self._folder)
-            self._copies[size] = copy
-        return _told(program(self._copies[size], size))
+        return _told(program(self._subsets[size], size))
 
 
 def _told(run: Run) -> Run:
@@ -115,11 +121,8 @@ def _check(arguments: argparse.Namespace, available: int) -> None:
                 f"sizes {sizes[0]} and {sizes[1]} are not a smaller and a larger number of images "
                 f"from 2 to the {available:,} in {arguments.images}"
             )
-    if not 2 <= arguments.latency_size <= available:
-        raise BenchmarkError(
-            f"--latency-size {arguments.latency_size} is not from 2 to the {available:,} images in "
-            f"{arguments.images}"
-        )
+    if not arguments.output.parent.is_dir():
+        raise BenchmarkError(f"there is no folder {arguments.output.parent} to write to")
     try:
         found = hashlib.sha256(Path(arguments.weights).read_bytes()).hexdigest()
     except OSError as error:
@@ -143,7 +146,6 @@ def _parser() -> argparse.ArgumentParser:
     sizes("--script-sizes", default=[1_024, 4_096], help="images for the single-machine script")
     sizes("--notebook-sizes", default=[512, 2_048], help="images for the notebook shape")
     number = partial(parser.add_argument, type=int, metavar="N")
-    number("--latency-size", default=8_192, help="images for the job with slow reads")
     number("--rounds", default=2, help="how often job and ceiling take turns")
     number("--pairs", default=4, help="how often the job on 2 images and the empty job take turns")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/RESULTS.md"))

@@ -52,7 +52,7 @@ def render(results: Results, context: Context) -> str:
         "## Fixed cost, pair by pair",
         _fixed_costs(results),
         "## 50 ms more for each read, pair by pair",
-        _latencies(results),
+        _slow_reads(results),
         "## Versions",
         ", ".join(f"{name} {number}" for name, number in context.versions.items()),
     ]
@@ -127,10 +127,11 @@ def _fixed_costs(results: Results) -> str:
     return _table(("job on 2 images, s", "empty Spark job, s", "ratio"), rows)
 
 
-def _latencies(results: Results) -> str:
+def _slow_reads(results: Results) -> str:
     rows = []
-    for (slow, plain), share in zip(results.latencies, results.latency_shares, strict=True):
-        rates = (f"{featurize_rate(slow):.1f}", f"{featurize_rate(plain):.1f}")
+    pairs = zip(results.slow_reads, results.jobs, strict=True)
+    for (slow, job), share in zip(pairs, results.slow_read_shares, strict=True):
+        rates = (f"{featurize_rate(slow):.1f}", f"{featurize_rate(job.large):.1f}")
         rows.append((f"{slow.images:,}", *rates, f"{share:.1%}"))
     return _table(("images", "featurize with slow reads, images/s", "without", "share"), rows)
 

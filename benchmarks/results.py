@@ -39,8 +39,8 @@ class Results:
         In turn: ``ceilings[i]`` before and ``ceilings[i + 1]`` after ``jobs[i]``.
     fixed_costs
         The job on two images and an empty Spark job, pair by pair.
-    latencies
-        The job with slow reads and without, pair by pair.
+    slow_reads
+        ``slow_reads[i]``, beside ``jobs[i].large``: the same with latency added to each read.
     notebook, script
         The rivals.
     """
@@ -48,7 +48,7 @@ class Results:
     ceilings: list[TwoSizes]
     jobs: list[TwoSizes]
     fixed_costs: list[tuple[Run, Run]]
-    latencies: list[tuple[Run, Run]]
+    slow_reads: list[Run]
     notebook: TwoSizes
     script: TwoSizes
 
@@ -67,15 +67,16 @@ class Results:
         return [job.seconds / empty.seconds for job, empty in self.fixed_costs]
 
     @property
-    def latency_shares(self) -> list[float]:
+    def slow_read_shares(self) -> list[float]:
         """The featurize stage's rate with slow reads over its rate without."""
-        return [featurize_rate(slow) / featurize_rate(plain) for slow, plain in self.latencies]
+        pairs = zip(self.slow_reads, self.jobs, strict=True)
+        return [featurize_rate(slow) / featurize_rate(job.large) for slow, job in pairs]
 
     @property
     def job_runs(self) -> list[Run]:
-        """Every undisturbed run of the job."""
-        pairs = [*self.fixed_costs, *((plain, slow) for slow, plain in self.latencies)]
-        return [run for job in self.jobs for run in job] + [job for job, _ in pairs]
+        """Every run of the job."""
+        at_two_sizes = [run for job in self.jobs for run in job]
+        return [job for job, _ in self.fixed_costs] + at_two_sizes + self.slow_reads
 
     def slope_ratio(self, rival: TwoSizes) -> float:
         """How many times the rival's rate the job reaches, start-up aside."""
@@ -101,7 +102,7 @@ def targets(results: Results) -> list[Target]:
     """Hold the results against what the job is to reach on two cores."""
     slope = median(results.ceiling_shares)
     fixed = median(results.fixed_cost_ratios)
-    latency = median(results.latency_shares)
+    latency = median(results.slow_read_shares)
     pca = median(pca_share(job.large) for job in results.jobs)
     peak = max(run.peak_bytes for run in results.job_runs) / GB
     return [
