@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,9 @@ class Endpoint:
         self.handlers: dict[str, Handler] = {}
         self.bucket_policies: dict[str, policies.Policy] = {}
         self.tags_of: TagsOf = lambda _: {}
+        self._session = boto3.session.Session()
+        self._clients: dict[tuple[str, Credentials], Any] = {}
+        self._client_lock = threading.Lock()
         self._roles: dict[str, str] = {}
         self._role_policies: dict[str, tuple[policies.Policy, ...]] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -137,15 +141,18 @@ class Endpoint:
     def client(self, service: str, credentials: Credentials | None = None) -> Any:
         """Return a boto3 client, the engineer's unless `credentials` are given."""
         credentials = credentials or Credentials(ENGINEER, "secret")
-        return boto3.client(
-            service,
-            region_name=self.region,
-            endpoint_url=self.url,
-            aws_access_key_id=credentials.access_key,
-            aws_secret_access_key=credentials.secret_key,
-            aws_session_token=credentials.token or None,
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
-        )
+        with self._client_lock:  # Sessions are not safe to use from several threads, clients are.
+            if (service, credentials) not in self._clients:
+                self._clients[service, credentials] = self._session.client(
+                    service,
+                    region_name=self.region,
+                    endpoint_url=self.url,
+                    aws_access_key_id=credentials.access_key,
+                    aws_secret_access_key=credentials.secret_key,
+                    aws_session_token=credentials.token or None,
+                    config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+                )
+            return self._clients[service, credentials]
 
     def assume(self, role: str, session: str) -> Credentials:
         """Return credentials of a session of `role`, given by its name or its ARN."""
@@ -266,20 +273,24 @@ def _read(environ: Environ) -> Request:
 
 
 def _json(start: Any, status: int, body: Mapping[str, Any]) -> Iterable[bytes]:
-    start(f"{status} -", [("Content-Type", "application/x-amz-json-1.1")])
+    start(f"{status} -", [("Content-Type", "application/x-amz-json-1.1"), _request_id()])
     return [json.dumps(body).encode()]
 
 
 def _error(request: Request, start: Any, status: int, code: str, message: str) -> Iterable[bytes]:
     if request.service == "s3":
-        start(f"{status} -", [("Content-Type", "application/xml")])
+        start(f"{status} -", [("Content-Type", "application/xml"), _request_id()])
         xml = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
         return [] if request.method == "HEAD" else [xml.encode()]
     if request.form:
-        start(f"{status} -", [("Content-Type", "text/xml")])
+        start(f"{status} -", [("Content-Type", "text/xml"), _request_id()])
         error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
         return [f"<ErrorResponse>{error}</ErrorResponse>".encode()]
     return _json(start, status, {"__type": code, "message": message})
+
+
+def _request_id() -> tuple[str, str]:
+    return "x-amzn-RequestId", str(uuid.uuid4())
 
 
 def _faulty(request: Request, environ: Environ, start: Any, effect: Effect) -> Iterable[bytes]:

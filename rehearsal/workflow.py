@@ -122,6 +122,8 @@ class StatusEvents:
         while not self._ended.wait(self.INTERVAL_S):
             for machine in list(self._backend.state_machines):
                 for execution in list(machine.executions):
+                    if execution.exec_status is None:  # Made, and not started yet.
+                        continue
                     if self._seen.get(execution.exec_arn) != execution.status:
                         self._seen[execution.exec_arn] = execution.status
                         self._publish(_detail(execution))
