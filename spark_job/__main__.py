@@ -85,6 +85,11 @@ def _discard(settings: JobSettings) -> bool:
 
 def _in_one_line(error: Exception) -> str:
     """Say what went wrong; if in a Python worker, what Python said there, not what Spark says."""
+    if "Python worker exited unexpectedly" in str(error):
+        return (
+            "a Python worker crashed, most likely for want of memory; nothing was published. Run "
+            "it again with more memory or fewer tasks at a time (--master 'local[1,4]')"
+        )
     in_worker = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): .+$", str(error), re.MULTILINE)
     lines = in_worker[-1:] or str(error).strip().splitlines()[:1]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

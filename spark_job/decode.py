@@ -28,6 +28,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from spark_job.errors import RejectedImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 SIDE = 224
@@ -132,15 +134,31 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise _reject("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
     if image.mode.startswith("I;16"):
-        wide = np.array(image, dtype=np.float32)
-        if "transparency" in image.info:  # a colour key, which the conversion would drop
-            wide[wide == image.info["transparency"]] = 65535
-        image = Image.fromarray((wide / 257).round().astype(np.uint8))
+        image = _to_8_bits(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        for strip in _strips(image):
+            white = Image.new("RGBA", (image.width, strip[3] - strip[1]), "white")
+            image.paste(Image.alpha_composite(white, image.crop(strip)), strip)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    narrow = Image.new("L", image.size)
+    key = image.info.get("transparency")  # the value that stands for nothing, drawn white
+    for strip in _strips(image):
+        wide = np.array(image.crop(strip), dtype=np.uint32)
+        if key is not None:
+            wide[wide == key] = 65535
+        narrow.paste(Image.fromarray(((wide + 128) // 257).astype(np.uint8)), strip)
+    return narrow
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Cut an image into boxes of a million pixels, so that copies of it stay small."""
+    rows = max(1, 1_000_000 // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
 
 
 def _describe(error: Exception) -> str:

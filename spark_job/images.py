@@ -99,7 +99,7 @@ def list_images(folder: Folder) -> Listing:
         raise UsageError(f"cannot list {folder.uri}: {error}") from error
     table = pa.concat_tables([table for table, _ in parts]).sort_by("path")
     ignored: Counter[str] = sum((counts for _, counts in parts), Counter())
-    return Listing(table, ignored)
+    return Listing(_without_repeats(table), ignored)
 
 
 def read_manifest(uri: str, folder: Folder) -> Listing:
@@ -216,6 +216,19 @@ def _entries(filesystem: fs.FileSystem, path: str, *, recursive: bool) -> list[f
     return entries
 
 
+def _without_repeats(table: pa.Table) -> pa.Table:
+    """Keep each path of a sorted listing once.
+
+    In S3 a key with an empty component, ``batch//1.jpg``, makes a folder ``batch/`` in ``batch``,
+    whose listing is all of ``batch`` again.
+    """
+    paths = table["path"].combine_chunks()
+    if len(paths) < 2:
+        return table
+    first = pc.not_equal(paths[1:], paths[:-1])
+    return table.filter(pa.concat_arrays([pa.array([True]), first]))
+
+
 def _table(folder: Folder, entries: Iterable[fs.FileInfo]) -> tuple[pa.Table, Counter[str]]:
     rows: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     ignored: Counter[str] = Counter()
@@ -238,7 +251,7 @@ def _table(folder: Folder, entries: Iterable[fs.FileInfo]) -> tuple[pa.Table, Co
 
 def _label(path: str) -> str | None:
     parents = path.split("/")[:-1]
-    return parents[-1] if parents else None
+    return parents[-1] or None if parents else None
 
 
 def _relative(path: str | None, folder: Folder, manifest: str) -> str:

@@ -16,6 +16,8 @@ FEATURES = 1280
 
 DEFAULT_VARIANCE = 0.80
 
+LOCAL = "local[*,4]"
+
 EPILOG = """\
 exit codes:
   0    success: the run is published
@@ -45,7 +47,7 @@ class JobSettings:
     max_reject_rate: float = 0.05
     max_pixels: int = 64_000_000
     csv: bool = False
-    master: str = "local[*]"
+    master: str = LOCAL
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -142,8 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", action="store_true", help="also write the vectors as one CSV")
     parser.add_argument(
         "--master",
-        default="local[*]",
-        help="Spark master when spark-submit does not say (default local[*])",
+        default=LOCAL,
+        help="Spark master when spark-submit does not say (default: all cores of this machine, "
+        f"four tries per task, {LOCAL})",
     )
     return parser
 
