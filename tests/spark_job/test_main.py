@@ -273,6 +273,7 @@ def await_workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
     """Wait until Python workers are at work, and give all processes below the job."""
     deadline = monotonic() + 90
     process = psutil.Process(job.pid)
+    below: list[psutil.Process]
     while monotonic() < deadline:
         below = process.children(recursive=True)
         if any(is_worker(child) and child.cpu_times().user > 1 for child in below):

@@ -24,7 +24,7 @@ def test_only_three_arguments_are_required_and_the_rest_is_documented_defaults()
         max_reject_rate=0.05,
         max_pixels=64_000_000,
         csv=False,
-        master="local[*]",
+        master="local[*,4]",
     )
 
 
