@@ -98,12 +98,14 @@ def to_pixels(content: bytes) -> Any:
     return preprocess_input(np.asarray(image, dtype=np.float32))
 
 
-def reduce_features(features: DataFrame, variance: float) -> tuple[DataFrame, int]:
-    """Standardize, choose k by the explained variance, and project."""
+def reduce_features(
+    features: DataFrame, variance: float, most: int = MANY_COMPONENTS
+) -> tuple[DataFrame, int]:
+    """Standardize, choose k by the explained variance of `most` components, and project."""
     rows = features.withColumn("features", array_to_vector(col("features")))
     scaler = StandardScaler(inputCol="features", outputCol="scaled", withMean=True, withStd=True)
     scaled = scaler.fit(rows).transform(rows)
-    pca = PCA(k=MANY_COMPONENTS, inputCol="scaled", outputCol="vector")
+    pca = PCA(k=most, inputCol="scaled", outputCol="vector")
     curve = np.cumsum(pca.fit(scaled).explainedVariance.toArray())
     k = int(np.searchsorted(curve, variance, side="right")) + 1
     vectors = pca.setK(k).fit(scaled).transform(scaled)

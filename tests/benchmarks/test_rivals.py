@@ -6,8 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,20 +15,17 @@ from PIL import Image
 
 from benchmarks.measure import BenchmarkError, measure
 from benchmarks.subset import copy_subset, list_paths
+from spark_job import pca
+from spark_job.decode import decode
+from spark_job.moments import Moments
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 LABELS = ("lemon", "plum", "kiwi")
-
-
-@pytest.fixture(scope="module")
-def weights() -> str:
-    path = Path(os.environ.get("ORCHARD_SHARED", "")) / WEIGHTS
-    if not path.is_absolute() or not path.exists():
-        pytest.skip("ORCHARD_SHARED names no folder with the network's weights")
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -47,29 +43,58 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.keras
+def test_rivals_see_the_jobs_pixels(images: Path) -> None:
+    from benchmarks import notebook, single_machine
+
+    for path in images.rglob("*.jpg"):
+        content = path.read_bytes()
+        pixels = decode(content, max_pixels=10_000).pixels / np.float32(127.5) - 1
+        assert np.abs(notebook.to_pixels(content) - pixels).max() < 1e-6
+        # TensorFlow interpolates a little otherwise; a bilinear resize is nine times as far.
+        levels = 127.5 * np.abs(single_machine.to_pixels(str(path)) - pixels)
+        assert levels.mean() < 0.3
+
+
+@pytest.mark.spark
+def test_notebook_reduces_features_as_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import notebook
+    from spark_job.session import start_spark
+
+    for name in ("JAVA_HOME", "PYSPARK_PYTHON", "PYTHONPATH"):  # start_spark sets them
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    random = np.random.default_rng(5)
+    features = random.standard_normal((60, 4)) @ random.standard_normal((4, 12)) + 3
+    features += random.standard_normal(features.shape) / 10
+    model = pca.fit(Moments.of(features), variance=0.8)
+    spark = start_spark("local[1]", "rivals")
+    try:
+        rows = [(f"{number:02}", "plum", row) for number, row in enumerate(features.tolist())]
+        frame = spark.createDataFrame(rows, "path string, label string, features array<float>")
+        found, k = notebook.reduce_features(frame, 0.8, most=12)
+        reduced = np.array([row.vector for row in found.orderBy("path").collect()])
+    finally:
+        spark.stop()
+    assert k == model.k > 1
+    assert relative_difference(reduced, model.project(features)) < 1e-5
+
+
+@pytest.mark.keras
 @pytest.mark.shared
 @pytest.mark.spark
-def test_rivals_find_the_jobs_vectors(images: Path, weights: str, tmp_path: Path) -> None:
-    common = ("--images", str(images), "--output")
-    job_folder = tmp_path / "results/same/runs/once"
-    measure("spark_job", *common, str(tmp_path), "--batch", "same", "--run", "once")
-    k = json.loads((job_folder / "run.json").read_text())["model"]["k"]
-    job = vectors(job_folder / "vectors")
-    assert len(job) == 24
-
-    with_weights = ("--weights", weights)
-    notebook = measure(
-        "benchmarks.notebook", *common, str(tmp_path / "notebook"), *with_weights,
-        *("--partitions", "1"),
-    )  # fmt: skip
-    script = measure("benchmarks.single_machine", *common, str(tmp_path / "script"), *with_weights)
-
-    assert k == result(notebook.output)["k"] == result(script.output)["k"]
-    assert result(notebook.output)["inferred"] > len(job)
-    assert relative_difference(vectors(tmp_path / "notebook"), job) < 1e-3
-    # scikit-learn divides by n where the others divide by n - 1; TensorFlow resizes otherwise.
+def test_script_finds_the_jobs_vectors(images: Path, shared: Path, tmp_path: Path) -> None:
+    given = ("--images", str(images), "--output")
+    measure("spark_job", *given, str(tmp_path), "--batch", "same", "--run", "once")
+    script = measure(
+        *("benchmarks.single_machine", *given, str(tmp_path / "script")),
+        *("--weights", str(shared / WEIGHTS)),
+    )
+    run = tmp_path / "results/same/runs/once"
+    assert (
+        json.loads(script.output)["k"] == json.loads((run / "run.json").read_text())["model"]["k"]
+    )
+    # scikit-learn divides by n where the job divides by n - 1.
     scale = np.sqrt(23 / 24)
-    assert relative_difference(vectors(tmp_path / "script") * scale, job) < 0.1
+    assert relative_difference(vectors(tmp_path / "script") * scale, vectors(run / "vectors")) < 0.1
 
 
 def test_subset_is_spread_evenly_over_labels(images: Path, tmp_path: Path) -> None:
@@ -93,11 +118,6 @@ def test_memory_is_that_of_all_processes() -> None:
     assert measure("timeit", "-n1", "-r1", parent).peak_bytes > 300_000_000
 
 
-def result(output: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return found
-
-
 def vectors(table: Path) -> NDArray[np.float64]:
     """Vectors [n, k] of a table, by label and file name."""
     frame = pd.read_parquet(table)
@@ -107,7 +127,7 @@ def vectors(table: Path) -> NDArray[np.float64]:
     return found
 
 
-def relative_difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def relative_difference(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """How far apart the inner products of all pairs are; signs and rotations do not count."""
     products = other @ other.T
     return float(np.linalg.norm(one @ one.T - products) / np.linalg.norm(products))
