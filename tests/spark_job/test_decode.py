@@ -175,6 +175,21 @@ def test_alpha_is_composited_on_white(
     assert_plain(encoded(plain(colour, mode), kind, **options), expected, within=1)
 
 
+@pytest.mark.parametrize("size", [(1500, 1501), (2_000_000, 1), (3, 700_000)])
+def test_large_images_are_treated_like_small_ones(size: tuple[int, int]) -> None:
+    """What is done piece by piece to save memory equals what Pillow does to the whole."""
+    random = np.random.default_rng(4)
+    small = random.integers(0, 256, (5, 7, 4), np.uint8)
+    image = Image.fromarray(small).resize(size, Image.Resampling.BILINEAR)
+    white = Image.new("RGBA", size, "white")
+    expected = Image.alpha_composite(white, image).convert("RGB").resize((SIDE, SIDE))
+    assert np.array_equal(pixels_of(encoded(image, compress_level=1)), np.asarray(expected))
+    wide = np.asarray(image.getchannel("A"), np.uint16) * 257
+    grey = image.getchannel("A").convert("RGB").resize((SIDE, SIDE))
+    found = pixels_of(encoded(Image.fromarray(wide), compress_level=1))
+    assert np.array_equal(found, np.asarray(grey))
+
+
 def test_a_transparent_palette_entry_or_colour_key_is_white() -> None:
     palette = quarters().convert("P", palette=Image.Palette.ADAPTIVE)
     blue = palette.getpixel((10, 50))

@@ -183,7 +183,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Enough images for something to happen in the middle."""
     folder = tmp_path_factory.mktemp("many")
     plant(folder, {"Kiwi": 50})
-    for copy in range(40):
+    for copy in range(24):
         shutil.copytree(folder / "Kiwi", folder / f"Kiwi {copy}")
     return folder
 
@@ -219,22 +219,22 @@ def test_an_interrupt_publishes_nothing_and_leaves_no_process(
 
 def test_a_worker_that_is_killed_costs_time_and_nothing_else(many: Path, tmp_path: Path) -> None:
     """As the kernel does it where memory ends; Spark repeats the task, on a cluster by default."""
-    job = subprocess.Popen(
-        arguments(many, tmp_path / "out", "--master", "local[2,4]"),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    victim = next(child for child in reversed(await_workers(job)) if is_worker(child))
-    victim.kill()
-    out, err = job.communicate(timeout=120)
-    ended = Job(tmp_path / "out", "batch", job.returncode, out, err, 0.0)
+    ended = run_and_kill_a_worker(many, tmp_path / "out", "--master", "local[2,4]")
     paths = ended.table("features")["path"].to_pylist()
     assert paths == sorted(files_below(many))
     assert ended.table("vectors").num_rows == len(paths)
     assert ended.table("rejects").num_rows == 0
     assert {path.suffix for path in (ended.run / "features").iterdir()} == {".parquet"}
+
+
+def test_workers_that_crash_for_good_are_told_of_in_a_sentence(many: Path, tmp_path: Path) -> None:
+    options = ["--run", "r", "--master", "local[2,1]"]
+    ended = run_and_kill_a_worker(many, tmp_path / "out", *options)
+    assert ended.exit_code == 1
+    failure = read_json(tmp_path / "out/results/batch/runs/r/failure.json")
+    assert "a Python worker crashed" in failure["message"]
+    assert failure["message"] in ended.err
+    assert not (tmp_path / "out/results/batch/current.json").exists()
 
 
 def test_a_reader_that_leaves_does_not_make_a_success_a_failure(few: Path, tmp_path: Path) -> None:
@@ -267,6 +267,20 @@ def test_arguments_are_checked_before_anything_starts(tmp_path: Path) -> None:
     )
     assert ended.returncode == 2
     assert "variance is a number above 0.0 and at most 1.0; not '1.5'" in ended.stderr
+
+
+def run_and_kill_a_worker(images: Path, output: Path, *options: str) -> Job:
+    job = subprocess.Popen(
+        arguments(images, output, *options),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    victim = next(child for child in reversed(await_workers(job)) if is_worker(child))
+    victim.kill()
+    out, err = job.communicate(timeout=120)
+    return Job(output, "batch", job.returncode, out, err, 0.0)
 
 
 def await_workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
