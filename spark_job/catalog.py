@@ -71,9 +71,12 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str) -> Folder:
     """
     folder = run_folder(output, batch, run)
     try:
-        if folder.read_or_none("run.json") is not None:
-            raise UsageError(f"{folder.uri} holds a finished run; choose another --run")
         published = _read_json(output / f"results/{batch}", "current.json")
+        finished = _read_json(folder, "run.json")
+        # A receipt younger than what is published belongs to a run that ended just before its
+        # own publication: it may be repeated.
+        if finished and published and finished["finished"] <= published["finished"]:
+            raise UsageError(f"{folder.uri} holds a finished run; choose another --run")
         if published is not None and published["images"] != images_uri:
             raise UsageError(
                 f"{output.uri} already holds a batch {batch!r}, made from {published['images']} "
@@ -188,17 +191,20 @@ def combine_digests(digests: Iterable[str]) -> str:
     return f"{sum(int(digest, 16) for digest in digests) % 2**256:064x}"
 
 
-def write_model(output: Folder, model: PCAModel, card: dict[str, Any]) -> PCAModel:
-    """Store a model under its id and return what is stored there.
+def write_model(
+    output: Folder, model: PCAModel, card: dict[str, Any]
+) -> tuple[PCAModel, dict[str, Any]]:
+    """Store a model and its card under its id, and return what is stored there.
 
     A stored model is never modified: where this one exists already, that is what is returned.
     """
     folder = output / f"models/{card['model']}"
-    if folder.read_or_none("model.json") is not None:
-        return PCAModel.from_bytes(folder.read("model.npz"))
+    stored = _read_json(folder, "model.json")
+    if stored is not None:
+        return PCAModel.from_bytes(folder.read("model.npz")), stored
     folder.write("model.npz", model.to_bytes())
     write_json(folder, "model.json", card)
-    return model
+    return model, card
 
 
 def read_current_model(output: Folder) -> tuple[PCAModel, dict[str, Any]] | None:

@@ -77,7 +77,7 @@ def fit_model(
         "batches": [{"batch": settings.batch, "run": settings.run, "n": moments.n}],
         "parents": [],
     }
-    return catalog.write_model(output, model, card), card
+    return catalog.write_model(output, model, card)
 
 
 def _warn_of_other_rule(settings: JobSettings, card: dict[str, Any]) -> None:
