@@ -50,7 +50,7 @@ def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
     _say(f"{cloud.upload(images, batch)} images uploaded to s3://{cloud.bucket}/images/{batch}/")
     _say(f"writing images/{batch}/_READY, which starts the batch")
     cloud.mark_ready(batch)
-    arn = _first_execution(cloud)
+    arn = cloud.first_execution(batch)
     _follow(cloud, arn)
     outcome = cloud.outcome(arn)
     for message in cloud.messages():
@@ -76,15 +76,6 @@ def _batch(images: Path | None) -> tuple[Path, str]:
     folder = images.expanduser().resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:64]
     return folder, name or "batch"
-
-
-def _first_execution(cloud: LocalCloud) -> str:
-    deadline = time.monotonic() + 30
-    while not (found := cloud.executions()):
-        if time.monotonic() > deadline:
-            raise TimeoutError("The marker started no execution within 30 s.")
-        time.sleep(0.2)
-    return found[-1]
 
 
 def _follow(cloud: LocalCloud, arn: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Fault:
         Only this role's requests meet it; everyone's when empty.
     after
         How many matching requests are let through first.
+    every
+        Of those that follow, only every so many meet it.
     times
         How many requests it meets before it is over.
     before
@@ -49,8 +51,10 @@ class Fault:
     resource: str = ""
     principal: str = ""
     after: int = 0
+    every: int = 1
     times: int = 1
     before: Callable[[Permission], object] | None = None
+    seen: int = field(default=0, init=False)
 
     def matches(self, principal: str, needed: list[Permission]) -> bool:
         """Return whether a request of `principal` that needs `needed` is one that it meets."""
@@ -90,8 +94,8 @@ class Faults:
             fault = next((f for f in self._pending if f.matches(principal, needed)), None)
             if fault is None:
                 return None
-            if fault.after:
-                fault.after -= 1
+            fault.seen += 1
+            if fault.seen <= fault.after or (fault.seen - fault.after) % fault.every:
                 return None
             fault.times -= 1
             if not fault.times:

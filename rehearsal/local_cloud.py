@@ -161,6 +161,15 @@ class LocalCloud:
         )
         return [execution["executionArn"] for execution in listed["executions"]]
 
+    def first_execution(self, batch: str, timeout_s: float = 30.0) -> str:
+        """Wait for the execution that the marker of `batch` starts, and return its ARN."""
+
+        def found() -> list[str]:
+            return [arn for arn in self.executions() if f":{batch}." in arn]
+
+        wait_for(found, timeout_s, f"The start of a run of {batch}")
+        return found()[-1]
+
     def outcome(self, arn: str) -> Outcome:
         """Return how an execution stands."""
         found = self.endpoint.client("stepfunctions").describe_execution(executionArn=arn)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from rehearsal.local_cloud import LocalCloud, Outcome
 from rehearsal.yarn import wait_for
+from tests.rehearsal.tables import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +76,23 @@ def put(cloud: LocalCloud) -> Callable[[str, dict[str, bytes]], None]:
             s3.put_object(Bucket=cloud.bucket, Key=f"images/{batch}/{path}", Body=content)
 
     return upload
+
+
+@pytest.fixture(scope="session")
+def reference(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Published:
+    """What an undisturbed run publishes, started by the marker."""
+    put("reference", photographs)
+    cloud.mark_ready("reference")
+    arn = cloud.first_execution("reference")
+    outcome = cloud.wait(arn)
+    assert outcome.status == "SUCCEEDED", outcome
+    assert any(message.startswith("Batch reference is published") for message in cloud.messages())
+    return Published.of(cloud, "reference", tmp_path_factory.mktemp("reference"))
 
 
 @pytest.fixture

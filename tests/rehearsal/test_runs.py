@@ -1,0 +1,210 @@
+"""Whole runs, undisturbed and disturbed: what is published is the same, or nothing is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rehearsal.faults import Effect, Fault
+from tests.rehearsal.conftest import alive, clusters_of
+from tests.rehearsal.tables import Published
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rehearsal.local_cloud import LocalCloud, Outcome
+    from rehearsal.yarn import Container
+
+pytestmark = pytest.mark.rehearsal
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FIRST_READS = 6
+"""Images read before a run is disturbed: it is in full swing then."""
+
+
+def disturb(cloud: LocalCloud, batch: str, disturbance: Callable[[], object]) -> None:
+    """Call `disturbance` once, when a run of `batch` has read its first images."""
+    cloud.endpoint.faults.add(
+        Fault(
+            "s3:GetObject",
+            resource=f"/images/{batch}/",
+            after=FIRST_READS,
+            before=lambda _: threading.Thread(target=disturbance).start(),
+        )
+    )
+
+
+def container(cloud: LocalCloud, *, driver: bool) -> Container:
+    """Return the running driver, or an executor that is not on the driver's node if there is."""
+    running = cloud.yarn.containers()
+    of_driver = next(c for c in running if c.is_driver)
+    if driver:
+        return of_driver
+    return max((c for c in running if not c.is_driver), key=lambda c: c.node != of_driver.node)
+
+
+def succeed(cloud: LocalCloud, batch: str, folder: Path) -> Published:
+    """Run `batch` to its good end, and return what it published."""
+    arn = cloud.start_execution({"batch": batch, "pca": "fit"})
+    outcome = cloud.wait(arn)
+    assert outcome.status == "SUCCEEDED", outcome
+    assert alive(cloud, arn) == []
+    return Published.of(cloud, batch, folder)
+
+
+def test_a_marker_starts_one_run_that_publishes_every_image(
+    cloud: LocalCloud, reference: Published, photographs: dict[str, bytes]
+) -> None:
+    assert reference.features["path"].to_pylist() == sorted(photographs)
+    assert reference.receipt["counts"]["listed"] == len(photographs)
+    assert len([arn for arn in cloud.executions() if ":reference." in arn]) == 1
+
+
+def test_a_laptop_gives_the_same_tables(
+    reference: Published, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    for name, content in photographs.items():
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    command = [sys.executable, "-m", "spark_job", "--batch", "reference", "--pca", "fit"]
+    command += ["--images", str(tmp_path / "images"), "--output", str(tmp_path / "out")]
+    subprocess.run([*command, "--master", "local[2]"], cwd=REPOSITORY, check=True)
+    reference.assert_same(Published.read(tmp_path / "out", "reference"))
+
+
+def test_a_killed_executor_costs_time_and_nothing_else(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    reference: Published,
+    tmp_path: Path,
+) -> None:
+    killed: list[Container] = []
+
+    def kill() -> None:
+        killed.append(container(cloud, driver=False))
+        cloud.yarn.kill_container(killed[0])
+
+    put("executor-killed", photographs)
+    disturb(cloud, "executor-killed", kill)
+    reference.assert_same(succeed(cloud, "executor-killed", tmp_path))
+    assert killed
+
+
+def test_a_lost_node_costs_time_and_nothing_else(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    reference: Published,
+    tmp_path: Path,
+) -> None:
+    lost: list[int] = []
+
+    def lose() -> None:
+        lost.append(1 - container(cloud, driver=True).node)
+        cloud.yarn.lose_node(lost[0])
+
+    put("node-lost", photographs)
+    disturb(cloud, "node-lost", lose)
+    try:
+        reference.assert_same(succeed(cloud, "node-lost", tmp_path))
+    finally:
+        cloud.yarn.restart()
+    assert lost
+
+
+def test_a_killed_driver_fails_the_run_and_publishes_nothing(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    failed: Callable[[str], Outcome],
+) -> None:
+    put("driver-killed", photographs)
+    disturb(
+        cloud,
+        "driver-killed",
+        lambda: cloud.yarn.kill_container(container(cloud, driver=True)),
+    )
+    arn = cloud.start_execution({"batch": "driver-killed"})
+    outcome = failed(arn)
+    assert "driver-killed" in outcome.cause
+    assert "results/driver-killed/current.json" not in cloud.objects("results/driver-killed/")
+
+
+def test_a_busy_s3_costs_time_and_nothing_else(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    reference: Published,
+    tmp_path: Path,
+) -> None:
+    nodes = cloud.role("InstanceRole")
+    put("busy", photographs)
+    for effect in (Effect.SLOW_DOWN, Effect.RESET):
+        cloud.endpoint.faults.add(
+            Fault("s3:*", effect, principal=nodes, resource="/busy/", after=2, every=4, times=12)
+        )
+    reference.assert_same(succeed(cloud, "busy", tmp_path))
+    assert cloud.endpoint.faults.pending < 24, "S3 was not busy"
+
+
+def test_an_object_that_vanishes_before_it_is_read_is_a_reject(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    path = sorted(photographs)[5]
+    key = f"images/vanished/{path}"
+    s3 = cloud.endpoint.client("s3")
+    cloud.endpoint.faults.add(
+        Fault(
+            "s3:GetObject",
+            resource=key,
+            before=lambda _: s3.delete_object(Bucket=cloud.bucket, Key=key),
+        )
+    )
+    put("vanished", photographs)
+    published = succeed(cloud, "vanished", tmp_path)
+    assert published.rejects.select(["path", "stage"]).to_pylist() == [
+        {"path": path, "stage": "read"}
+    ]
+    assert len(published.features) == len(photographs) - 1
+
+
+def test_too_many_rejects_publish_nothing_and_say_how_many(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    failed: Callable[[str], Outcome],
+) -> None:
+    broken = {f"fruit 9/{n}.jpg": b"not a photograph" for n in range(10)}
+    put("spoiled", {**photographs, **broken})
+    outcome = failed(cloud.start_execution({"batch": "spoiled"}))
+    assert "10" in outcome.cause, outcome.cause
+    assert "results/spoiled/current.json" not in cloud.objects("results/spoiled/")
+
+
+def test_two_batches_run_at_once(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    photographs: dict[str, bytes],
+    reference: Published,
+    tmp_path: Path,
+) -> None:
+    batches = ("morning", "evening")
+    for batch in batches:
+        put(batch, photographs)
+    arns = [cloud.start_execution({"batch": batch, "pca": "fit"}) for batch in batches]
+    outcomes = [cloud.wait(arn, timeout_s=300) for arn in arns]
+    assert [outcome.status for outcome in outcomes] == ["SUCCEEDED", "SUCCEEDED"], outcomes
+    clusters = [cluster for arn in arns for cluster in clusters_of(cloud, arn)]
+    assert len(clusters) == len(batches)
+    for batch in batches:
+        reference.assert_same(Published.of(cloud, batch, tmp_path))

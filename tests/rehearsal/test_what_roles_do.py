@@ -1,0 +1,183 @@
+"""Who does what with which right, after all that the other tests of this folder have done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from rehearsal.calls import ACCOUNT, Permission
+from rehearsal.local_cloud import REGION
+from rehearsal.policies import role_policies
+
+if TYPE_CHECKING:
+    from rehearsal.local_cloud import LocalCloud
+    from tests.rehearsal.tables import Published
+
+pytestmark = pytest.mark.rehearsal
+
+UNUSED = {
+    "logs:*": "Step Functions delivers its log with them; moto delivers none",
+    "xray:*": "Step Functions sends its traces with them; moto sends none",
+    "iam:CreateServiceLinkedRole": "AWS needs it once for each account, with the first cluster",
+}
+"""Actions that the policies allow and that no path here uses, and why they stay."""
+
+CONDITIONAL = {
+    "elasticmapreduce:CancelSteps": "Step Functions cancels a step whose execution is stopped",
+    "elasticmapreduce:DescribeCluster": "only a failure asks for it",
+    "elasticmapreduce:PutManagedScalingPolicy": "only a deployment with managed scaling asks",
+    "s3:AbortMultipartUpload": "only a failed upload of a large file asks for it",
+    "s3:DeleteObject": "only a run that is repeated under its name asks for it",
+    "states:DescribeExecution": "only a marker whose run's name is taken asks for it",
+}
+"""Actions that some path uses, but not each rehearsal takes it."""
+
+
+@pytest.fixture(scope="module")
+def roles(cloud: LocalCloud) -> dict[str, str]:
+    """The roles that act in a rehearsal, by logical id; EMR's own and the flow logs' do not."""
+    made = cloud.deployment.of_type("AWS::IAM::Role")
+    return {k: v for k, v in made.items() if not k.startswith(("IdentityService", "Network"))}
+
+
+def test_no_request_of_a_role_was_denied(cloud: LocalCloud, reference: Published) -> None:
+    del reference
+    denied = [call for call in cloud.endpoint.calls if not call.allowed]
+    assert [(call.principal, [str(p) for p in call.permissions]) for call in denied] == []
+
+
+def test_every_right_is_used_or_explained(
+    cloud: LocalCloud, reference: Published, roles: dict[str, str]
+) -> None:
+    del reference
+    explained = UNUSED | CONDITIONAL
+    unexplained: dict[str, list[str]] = {}
+    for logical, role in roles.items():
+        used = {
+            permission.action
+            for call in cloud.endpoint.calls
+            if call.principal == role
+            for permission in call.permissions
+        }
+        unused = [
+            action
+            for action in allowed_actions(cloud, role)
+            if action not in used
+            and action not in explained
+            and f"{action.partition(':')[0]}:*" not in explained
+        ]
+        print(f"{logical}: uses {', '.join(sorted(used)) or 'nothing'}")
+        if unused:
+            unexplained[logical] = unused
+    assert unexplained == {}, "remove these rights, or say above why they stay"
+
+
+def test_the_nodes_reach_their_batches_and_nothing_else(cloud: LocalCloud) -> None:
+    nodes = cloud.endpoint.assume(cloud.role("InstanceRole"), "curious")
+    s3 = cloud.endpoint.client("s3", nodes)
+    engineer = cloud.endpoint.client("s3")
+    where: Any = {"LocationConstraint": REGION}
+    engineer.create_bucket(Bucket="somebody-elses", CreateBucketConfiguration=where)
+    engineer.put_object(Bucket="somebody-elses", Key="images/b/x.jpg", Body=b"x")
+    logs = cloud.deployment.outputs["LogBucket"]
+    s3.put_object(Bucket=cloud.bucket, Key="results/curious/x", Body=b"x")
+    s3.list_objects_v2(Bucket=cloud.bucket, Prefix="images/")
+    refused = [
+        lambda: s3.get_object(Bucket="somebody-elses", Key="images/b/x.jpg"),
+        lambda: s3.list_objects_v2(Bucket="somebody-elses", Prefix="images/"),
+        lambda: s3.put_object(Bucket=cloud.bucket, Key="images/b/x.jpg", Body=b"x"),
+        lambda: s3.delete_object(Bucket=cloud.bucket, Key="images/b/x.jpg"),
+        lambda: s3.put_object(Bucket=cloud.bucket, Key="elsewhere/x", Body=b"x"),
+        lambda: s3.list_objects_v2(Bucket=cloud.bucket, Prefix=""),
+        lambda: s3.list_objects_v2(Bucket=logs, Prefix="emr/"),
+        lambda: s3.put_object(Bucket=logs, Key="elsewhere/x", Body=b"x"),
+        lambda: s3.get_object(Bucket=logs, Key="emr/x"),
+        lambda: s3.delete_bucket(Bucket=cloud.bucket),
+        lambda: cloud.endpoint.client("emr", nodes).list_clusters(),
+        lambda: cloud.endpoint.client("stepfunctions", nodes).start_execution(
+            stateMachineArn=cloud.state_machine
+        ),
+    ]
+    for request in refused:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            request()
+
+
+@pytest.mark.parametrize(
+    ("logical", "permission"),
+    [
+        ("StateMachineRole", Permission("elasticmapreduce:RunJobFlow", "*")),
+        (
+            "StateMachineRole",
+            Permission(
+                "elasticmapreduce:TerminateJobFlows",
+                f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-SOMEBODYELSES",
+                {"elasticmapreduce:ResourceTag/project": "another"},
+            ),
+        ),
+        (
+            "StateMachineRole",
+            Permission(
+                "iam:PassRole",
+                f"arn:aws:iam::{ACCOUNT}:role/Administrator",
+                {"iam:PassedToService": "ec2.amazonaws.com"},
+            ),
+        ),
+        (
+            "StateMachineRole",
+            Permission("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:another-topic"),
+        ),
+        ("StateMachineRole", Permission("s3:PutObject", "arn:aws:s3:::DATA/results/b/x")),
+        ("StateMachineRole", Permission("s3:GetObject", "arn:aws:s3:::DATA/images/b/x.jpg")),
+        (
+            "Trigger",
+            Permission(
+                "states:StartExecution",
+                f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:another",
+            ),
+        ),
+        ("Trigger", Permission("elasticmapreduce:RunJobFlow", "*")),
+        ("Janitor", Permission("elasticmapreduce:RunJobFlow", "*")),
+        (
+            "Janitor",
+            Permission(
+                "elasticmapreduce:TerminateJobFlows",
+                f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-SOMEBODYELSES",
+            ),
+        ),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_no_role_needs_is_denied(
+    cloud: LocalCloud, roles: dict[str, str], logical: str, permission: Permission
+) -> None:
+    resource = permission.resource.replace("DATA", cloud.bucket)
+    asked = Permission(permission.action, resource, permission.context)
+    for name, role in roles.items():
+        if logical in name:
+            assert not cloud.endpoint.allows(role, asked), name
+
+
+def test_a_role_is_passed_only_to_the_service_that_it_is_for(cloud: LocalCloud) -> None:
+    nodes = f"arn:aws:iam::{ACCOUNT}:role/{cloud.role('InstanceRole')}"
+
+    def passes(service: str) -> bool:
+        context = {"iam:PassedToService": f"{service}.amazonaws.com"}
+        role = cloud.role("StateMachineRole")
+        return cloud.endpoint.allows(role, Permission("iam:PassRole", nodes, context))
+
+    assert passes("ec2")
+    assert not passes("lambda")
+
+
+def allowed_actions(cloud: LocalCloud, role: str) -> list[str]:
+    """Return the actions that the policies of `role` allow, as they are written there."""
+    actions: set[str] = set()
+    for policy in role_policies(cloud.endpoint.client("iam"), role):
+        for statement in policy["Statement"]:
+            if statement["Effect"] == "Allow":
+                found = statement["Action"]
+                actions |= {found} if isinstance(found, str) else set(found)
+    return sorted(actions)
