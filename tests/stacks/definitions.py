@@ -260,7 +260,7 @@ class _Task(StateTaskService):
     calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
 
     def _get_supported_parameters(self) -> set[str]:
         return set()
@@ -286,7 +286,7 @@ class _Task(StateTaskService):
                     env=env,
                     error_name=name,
                     event_type=HistoryEventType.TaskFailed,
-                    event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
+                    event_details=EventDetails(taskFailedEventDetails=details),
                 )
             ) from refusal
 
