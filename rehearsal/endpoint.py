@@ -112,13 +112,14 @@ class Endpoint:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        assert self._server is not None, "The endpoint is not running."
+        if self._server is None:
+            raise RuntimeError("The endpoint is not running.")
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def start(self) -> None:
         """Start serving, on a free port of the loopback interface, from an empty AWS."""
         for service in SERVICES:
-            get_backend(service).reset()  # type: ignore[call-overload]
+            get_backend(service).reset()
         stepfunctions_parser_backends.reset()
         self._simulator = policies.Simulator()
         self._server = make_server(
@@ -167,7 +168,8 @@ class Endpoint:
 
     def allows(self, role: str, permission: Permission) -> bool:
         """Return whether the deployed policies give `permission` to `role`."""
-        assert self._simulator is not None, "The endpoint is not running."
+        if self._simulator is None:
+            raise RuntimeError("The endpoint is not running.")
         if role not in self._role_policies:
             self._role_policies[role] = policies.role_policies(self.client("iam"), role)
         bucket = permission.resource.removeprefix("arn:aws:s3:::").partition("/")[0]
@@ -179,7 +181,7 @@ class Endpoint:
         )
 
     def record(self, role: str, permission: Permission) -> bool:
-        """Record a permission that AWS itself would need here in `role`'s name; say if it has it."""
+        """Record a permission that AWS would need here in `role`'s name; say if it has it."""
         allowed = self.allows(role, permission)
         self.calls.append(Call(role, (permission,), allowed, 200 if allowed else 403, time.time()))
         return allowed
@@ -232,7 +234,7 @@ class Endpoint:
         return [body]
 
 
-class _QuietHandler(MotoRequestHandler):  # type: ignore[misc]
+class _QuietHandler(MotoRequestHandler):
     """Serves without a line on the terminal for each request."""
 
     def log_request(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 """The Java side of a rehearsal: a Java 17, and the jars that the pyspark package leaves out.
 
-The jars come from Maven Central through Apache Ivy, which pyspark ships, so that no Maven is needed.
-They are pinned by coordinates and checksum, and kept between runs.
+The jars come from Maven Central through Apache Ivy, which pyspark ships; no Maven is needed. They
+are pinned by coordinates and checksum, and kept between runs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ S3A = (
         "873fe7cf495126619997bec21c44de5d992544aea7e632fdc77adb1a0915bae5",
     ),
 )
-"""What makes ``s3://`` a file system: the versions that Spark 3.5's Hadoop client was built with."""
+"""What makes ``s3://`` a file system, in the version of Spark 3.5's own Hadoop client."""
 
 YARN = (
     Jar(

@@ -1,47 +1,33 @@
-"""The deployed pipeline on this machine: everything of a rehearsal, started and stopped together."""
+"""The deployed pipeline on this machine: all of a rehearsal, started and stopped together."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import logging
-import re
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moto.sns.models import sns_backends
+from botocore.exceptions import BotoCoreError, ClientError
 
-from rehearsal.calls import ACCOUNT
-from rehearsal.deployment import Deployment, deploy, synthesize
-from rehearsal.emr import Cluster, LocalEmr
-from rehearsal.endpoint import Call, Endpoint
+from rehearsal.deployment import deploy, synthesize
+from rehearsal.emr import LocalEmr
+from rehearsal.endpoint import Endpoint
 from rehearsal.events import state_machine_targets
+from rehearsal.pipeline import Pipeline
 from rehearsal.workflow import StatusEvents, integrations
-from rehearsal.yarn import Yarn, wait_for
+from rehearsal.yarn import Yarn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 REGION = "eu-west-1"
 
-EVENTS_SOURCE = "aws.states"
-EVENTS_TYPE = "Step Functions Execution Status Change"
+EXECUTION_EVENT = "Step Functions Execution Status Change"
+EMR_EVENT = "EMR Cluster State Change"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How an execution ended: its status, its output, and what it says failed."""
-
-    arn: str
-    status: str
-    output: Mapping[str, Any]
-    error: str
-    cause: str
-
-
-class LocalCloud:
+class LocalCloud(Pipeline):
     """A local AWS with one deployed stack, a YARN and an EMR. Use as a context manager.
 
     Parameters
@@ -75,8 +61,6 @@ class LocalCloud:
         self._assembly = assembly
         self._pace = pace
         self._stack = contextlib.ExitStack()
-        self.emr: LocalEmr
-        self.deployment: Deployment
 
     def __enter__(self) -> LocalCloud:
         try:
@@ -100,217 +84,43 @@ class LocalCloud:
         enter(self.yarn)
         self._narrate(f"YARN is up: a ResourceManager and {self.yarn.nodes} NodeManagers")
         self.emr = enter(
-            LocalEmr(self.endpoint, self.yarn, self.folder / "emr", narrate=self._narrate)
+            LocalEmr(
+                self.endpoint,
+                self.yarn,
+                self.folder / "emr",
+                narrate=self._narrate,
+                publish=lambda detail: self._publish("aws.emr", EMR_EVENT, detail),
+            )
         )
         enter(integrations(self.endpoint))
         enter(state_machine_targets(self.endpoint, self._delivered))
         self.deployment = deploy(self.endpoint, assembly, name, self._pace)
         self._narrate(f"{name} is deployed: {len(self.deployment.physical)} resources")
-        events = StatusEvents(REGION, self._publish)
+        events = StatusEvents(REGION, self._execution_changed)
         events.start()
         self._stack.callback(events.stop)
+        self._stack.callback(self._abort_all)
 
     def stop(self) -> None:
         """Stop all of it. Safe to call twice."""
         self._stack.close()
 
-    @property
-    def bucket(self) -> str:
-        """The data bucket."""
-        return self.deployment.outputs["DataBucket"]
-
-    @property
-    def state_machine(self) -> str:
-        """The ARN of the state machine that runs batches."""
-        machines = self.deployment.of_type("AWS::StepFunctions::StateMachine")
-        return next(arn for logical, arn in machines.items() if logical.startswith("Workflow"))
-
-    def role(self, kind: str) -> str:
-        """Return the name of the role whose logical id contains `kind`."""
-        roles = self.deployment.of_type("AWS::IAM::Role")
-        return next(name for logical, name in roles.items() if kind in logical)
-
-    def upload(self, images: Path, batch: str) -> int:
-        """Upload a folder of images as a batch, and return how many there are."""
-        s3 = self.endpoint.client("s3")
-        paths = [path for path in sorted(images.rglob("*")) if path.is_file()]
-        for path in paths:
-            key = f"images/{batch}/{path.relative_to(images).as_posix()}"
-            s3.upload_file(str(path), self.bucket, key)
-        return len(paths)
-
-    def mark_ready(self, batch: str) -> None:
-        """Write the marker that starts a batch."""
-        self.endpoint.client("s3").put_object(
-            Bucket=self.bucket, Key=f"images/{batch}/_READY", Body=b""
-        )
-
-    def start_execution(self, given: Mapping[str, Any] | str, name: str = "") -> str:
-        """Start an execution as an engineer does, and return its ARN."""
-        started = self.endpoint.client("stepfunctions").start_execution(
-            stateMachineArn=self.state_machine,
-            name=name or f"run-{uuid.uuid4().hex[:12]}",
-            input=given if isinstance(given, str) else json.dumps(given),
-        )
-        return str(started["executionArn"])
-
-    def executions(self, machine: str = "") -> list[str]:
-        """Return the ARNs of a state machine's executions, the newest first."""
-        listed = self.endpoint.client("stepfunctions").list_executions(
-            stateMachineArn=machine or self.state_machine
-        )
-        return [execution["executionArn"] for execution in listed["executions"]]
-
-    def first_execution(self, batch: str, timeout_s: float = 30.0) -> str:
-        """Wait for the execution that the marker of `batch` starts, and return its ARN."""
-
-        def found() -> list[str]:
-            return [arn for arn in self.executions() if f":{batch}." in arn]
-
-        wait_for(found, timeout_s, f"The start of a run of {batch}")
-        return found()[-1]
-
-    def outcome(self, arn: str) -> Outcome:
-        """Return how an execution stands."""
-        found = self.endpoint.client("stepfunctions").describe_execution(executionArn=arn)
-        output = json.loads(found.get("output") or "{}")
-        return Outcome(
-            arn, found["status"], output, found.get("error") or "", found.get("cause") or ""
-        )
-
-    def wait(self, arn: str, timeout_s: float = 240.0) -> Outcome:
-        """Wait until an execution has ended, and return how.
-
-        Raises
-        ------
-        TimeoutError
-            If it has not within `timeout_s`.
-        """
-        deadline = time.monotonic() + timeout_s
-        while (outcome := self.outcome(arn)).status == "RUNNING":
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{arn} is still running after {timeout_s:.0f} s.")
-            time.sleep(0.3)
-        return outcome
-
-    def states(self, arn: str) -> list[str]:
-        """Return the names of the states that an execution has entered, in order."""
-        client = self.endpoint.client("stepfunctions")
-        history = client.get_execution_history(executionArn=arn)["events"]
-        details = (event.get("stateEnteredEventDetails") for event in history)
-        return [entered["name"] for entered in details if entered]
-
-    @property
-    def wheelhouse(self) -> str:
-        """The key of the wheelhouse that clusters install from."""
-        return self._asset(r"[0-9a-f]{64}\.zip", "CreateCluster")
-
-    @property
-    def entry_point(self) -> str:
-        """The key of the script that the step runs."""
-        return self._asset(r"[0-9a-f]{64}\.py", "RunJob")
-
-    def _asset(self, pattern: str, state: str) -> str:
-        client = self.endpoint.client("stepfunctions")
-        described = client.describe_state_machine(stateMachineArn=self.state_machine)
-        parameters = json.loads(described["definition"])["States"][state]["Parameters"]
-        return re.findall(pattern, json.dumps(parameters))[0]
-
-    def wait_for_cluster(self, arn: str, state: str, timeout_s: float = 120.0) -> Cluster:
-        """Wait until an execution's cluster is in `state`, and return it."""
-        run = arn.rpartition(":")[2]
-
-        def found() -> list[Cluster]:
-            return [
-                cluster
-                for cluster in self.emr.clusters.values()
-                if cluster.request["Name"].endswith(run) and cluster.state == state
-            ]
-
-        wait_for(found, timeout_s, f"The cluster of {run} being {state}")
-        return found()[0]
-
-    def settle(self, timeout_s: float = 60.0) -> None:
-        """Wait until no execution of any state machine runs and no cluster lives."""
-        machines = self.deployment.of_type("AWS::StepFunctions::StateMachine").values()
-
-        def quiet() -> bool:
-            # An event of an execution's end is delivered a moment after it.
-            time.sleep(2 * StatusEvents.INTERVAL_S)
-            arns = [arn for machine in machines for arn in self.executions(machine)]
-            running = any(self.outcome(arn).status == "RUNNING" for arn in arns)
-            return not running and not self.emr.alive()
-
-        wait_for(quiet, timeout_s, "The end of every execution and cluster")
-
-    def called(self, action: str) -> list[Call]:
-        """Return the recorded calls that needed `action`."""
-        return [
-            call
-            for call in self.endpoint.calls
-            if any(permission.action == action for permission in call.permissions)
-        ]
-
-    def logs(self, cluster_id: str, kind: str) -> list[str]:
-        """Return the texts of a cluster's logs whose names contain `kind`."""
-        s3, bucket = self.endpoint.client("s3"), self.deployment.outputs["LogBucket"]
-        listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"emr/{cluster_id}/").get("Contents", [])
-        return [
-            gzip.decompress(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()).decode()
-            for found in listed
-            if kind in found["Key"]
-        ]
-
-    @contextlib.contextmanager
-    def time_limit(self, seconds: int, state: str = "") -> Iterator[None]:
-        """Let executions started within have another time limit, whole or for one state."""
-        client = self.endpoint.client("stepfunctions")
-        arn = self.state_machine
-        deployed = client.describe_state_machine(stateMachineArn=arn)["definition"]
-        changed = json.loads(deployed)
-        (changed["States"][state] if state else changed)["TimeoutSeconds"] = seconds
-        client.update_state_machine(stateMachineArn=arn, definition=json.dumps(changed))
-        try:
-            yield
-        finally:
-            client.update_state_machine(stateMachineArn=arn, definition=deployed)
-
-    def abort(self, arn: str) -> None:
-        """Abort an execution, as an engineer may."""
-        self.endpoint.client("stepfunctions").stop_execution(executionArn=arn)
-
-    def messages(self) -> list[str]:
-        """Return the messages published to the stack's topics, the oldest first."""
-        topics = sns_backends[ACCOUNT][REGION].topics.values()
-        return [sent[1] for topic in topics for sent in topic.sent_notifications]
-
-    def objects(self, prefix: str) -> list[str]:
-        """Return the keys of the data bucket's objects under `prefix`."""
-        pages = self.endpoint.client("s3").get_paginator("list_objects_v2")
-        return [
-            found["Key"]
-            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix)
-            for found in page.get("Contents", [])
-        ]
-
-    def fetch(self, prefix: str, folder: Path) -> Path:
-        """Download the data bucket's objects under `prefix` into `folder`, and return it."""
-        s3 = self.endpoint.client("s3")
-        for key in self.objects(prefix):
-            if key.endswith("/"):  # An empty object that stands for a folder.
-                continue
-            path = folder / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(self.bucket, key, str(path))
-        return folder
-
-    def _publish(self, detail: dict[str, Any]) -> None:
-        short = detail["executionArn"].rpartition(":")[2]
+    def _execution_changed(self, detail: dict[str, Any]) -> None:
+        name = detail["executionArn"].rpartition(":")[2]
         machine = detail["stateMachineArn"].rpartition(":")[2]
-        self._narrate(f"execution {short} of {machine} is {detail['status']}")
-        entry = {"Source": EVENTS_SOURCE, "DetailType": EVENTS_TYPE, "Detail": json.dumps(detail)}
-        entry["Resources"] = [detail["executionArn"]]
+        self._narrate(f"execution {name} of {machine} is {detail['status']}")
+        self._publish("aws.states", EXECUTION_EVENT, detail)
+
+    def _publish(self, source: str, kind: str, detail: dict[str, Any]) -> None:
+        entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
         self.endpoint.client("events").put_events(Entries=[entry])
+
+    def _abort_all(self) -> None:
+        for machine in self.machines().values():
+            for arn in self.executions(machine):
+                with contextlib.suppress(ClientError, BotoCoreError):
+                    if self.outcome(arn).status == "RUNNING":
+                        self.abort(arn)
 
     def _delivered(self, rule: str, result: str) -> None:
         self._narrate(f"rule {rule}: {result}")

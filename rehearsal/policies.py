@@ -89,12 +89,13 @@ class Simulator:
         return bool(answer["result"] == "Allowed")
 
     def _ask(self, simulation: str) -> str:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("The policy simulator is not running.")
         with self._lock:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(simulation + "\n")
-            self._process.stdin.flush()
-            return self._process.stdout.readline()
+            stdin.write(simulation + "\n")
+            stdin.flush()
+            return stdout.readline()
 
 
 def install() -> None:

@@ -147,7 +147,7 @@ def _detail(execution: Any) -> dict[str, Any]:
     }
 
 
-class _AwsSdk(state_task_service_aws_sdk.StateTaskServiceAwsSdk):  # type: ignore[misc]
+class _AwsSdk(state_task_service_aws_sdk.StateTaskServiceAwsSdk):
     """moto's SDK integration, with names and dates written as Step Functions writes them."""
 
     def _eval_service_task(
@@ -171,7 +171,7 @@ class _AwsSdk(state_task_service_aws_sdk.StateTaskServiceAwsSdk):  # type: ignor
         env.stack.append(_plain(response))
 
 
-class _Emr(StateTaskServiceCallback):  # type: ignore[misc]
+class _Emr(StateTaskServiceCallback):
     """The optimized integration of Amazon EMR."""
 
     # What each task accepts; the EMR client checks the rest.
@@ -193,6 +193,7 @@ class _Emr(StateTaskServiceCallback):  # type: ignore[misc]
         self, env: Any, resource_runtime_part: Any, normalised_parameters: Any, **named: Any
     ) -> None:
         # moto's own waits for a task token too, which no EMR task has.
+        del resource_runtime_part
         submitted = env.stack.pop()
         client = self._client(named["state_credentials"])
         while env.is_running():
@@ -216,6 +217,7 @@ class _Emr(StateTaskServiceCallback):  # type: ignore[misc]
         normalised_parameters: dict[str, Any],
         state_credentials: Any,
     ) -> None:
+        del resource_runtime_part  # One region is rehearsed.
         client = self._client(state_credentials)
         action, given = self.resource.api_action.lower(), normalised_parameters
         if action == "createcluster":

@@ -1,6 +1,6 @@
 """A real YARN on this machine: a ResourceManager and two NodeManagers in one Java process.
 
-The classes are Hadoop's own (``MiniYARNCluster``); py4j starts them, so there is no Java source here.
+The classes are Hadoop's own (``MiniYARNCluster``), and py4j starts them: no Java source is here.
 Containers are separate processes, started by the NodeManagers, each in its node's own folder.
 """
 
@@ -108,7 +108,14 @@ class Yarn:
         """
         self.conf_dir.mkdir(parents=True, exist_ok=True)
         self._gateway, self._process = _start_jvm(self.folder)
-        jvm = self._gateway.jvm
+        try:
+            self._start_services()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start_services(self) -> None:
+        jvm = self._jvm()
         conf = jvm.org.apache.hadoop.yarn.conf.YarnConfiguration()
         for name, value in SETTINGS.items():
             conf.set(name, value)
@@ -121,7 +128,6 @@ class Yarn:
         self._cluster.init(conf)
         self._cluster.start()
         if not self._cluster.waitForNodeManagersToConnect(int(START_TIMEOUT_S * 1000)):
-            self.stop()
             raise RuntimeError(
                 f"YARN's nodes did not come up in {START_TIMEOUT_S:.0f} s; "
                 f"see {self.folder / 'yarn.log'}."
@@ -139,8 +145,9 @@ class Yarn:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(started, timeout=10)
-        with contextlib.suppress(Exception):  # Its other end is gone.
-            self._gateway.shutdown()
+        if self._gateway is not None:
+            with contextlib.suppress(Exception):  # Its other end is gone.
+                self._gateway.shutdown()
         self._gateway = self._cluster = self._process = None
         # A YARN that starts again in this folder must not find the last one's containers.
         shutil.rmtree(self.folder / "target", ignore_errors=True)

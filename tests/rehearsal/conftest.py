@@ -11,15 +11,15 @@ import psutil
 import pytest
 from PIL import Image
 
-from rehearsal.local_cloud import LocalCloud, Outcome
+from rehearsal.local_cloud import LocalCloud
 from rehearsal.yarn import wait_for
 from tests.rehearsal.tables import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from rehearsal.emr import Cluster
+    from rehearsal.clusters import Cluster
+    from rehearsal.pipeline import Outcome
 
 PACE = 60
 """Waits between retries and looks are this many times shorter than deployed."""

@@ -13,7 +13,8 @@ from tests.rehearsal.conftest import clusters_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rehearsal.local_cloud import LocalCloud, Outcome
+    from rehearsal.local_cloud import LocalCloud
+    from rehearsal.pipeline import Outcome
 
 pytestmark = pytest.mark.rehearsal
 
@@ -140,3 +141,16 @@ def test_the_janitor_ends_the_cluster_of_an_execution_that_timed_out(
     cloud.settle()
     assert clusters_of(cloud, arn)
     assert not any(cluster.alive for cluster in clusters_of(cloud, arn))
+
+
+def test_a_cluster_that_lives_too_long_is_an_alarm(cloud: LocalCloud, batch: str) -> None:
+    def look_at_once(definition: dict[str, Any]) -> None:
+        definition["States"]["WaitUntilLate"]["Seconds"] = 1
+
+    watch = cloud.machine("Watch")
+    with cloud.changed(watch, look_at_once):
+        arn = cloud.start_execution({"batch": batch})
+        cloud.wait_for_cluster(arn, "BOOTSTRAPPING")
+    outcome = cloud.wait(cloud.executions(watch)[0])
+    assert outcome.error == "ClusterAliveTooLong"
+    assert any("still BOOTSTRAPPING" in message for message in cloud.messages())

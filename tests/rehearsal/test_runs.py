@@ -17,7 +17,8 @@ from tests.rehearsal.tables import Published
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rehearsal.local_cloud import LocalCloud, Outcome
+    from rehearsal.local_cloud import LocalCloud
+    from rehearsal.pipeline import Outcome
     from rehearsal.yarn import Container
 
 pytestmark = pytest.mark.rehearsal

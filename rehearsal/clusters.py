@@ -1,0 +1,114 @@
+"""What EMR knows of a cluster and of its steps, and how it describes them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass
+class Step:
+    """One step of a cluster."""
+
+    step_id: str
+    request: Mapping[str, Any]
+    state: str = "PENDING"
+    created: float = field(default_factory=time.time)
+    started: float | None = None
+    ended: float | None = None
+    failure: dict[str, str] = field(default_factory=dict)
+    cancelled: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as ``DescribeStep`` does."""
+        jar = self.request["HadoopJarStep"]
+        status: dict[str, Any] = {
+            "State": self.state,
+            "StateChangeReason": {},
+            "Timeline": _timeline(
+                CreationDateTime=self.created,
+                StartDateTime=self.started,
+                EndDateTime=self.ended,
+            ),
+        }
+        if self.failure:
+            status["FailureDetails"] = self.failure
+        return {
+            "Id": self.step_id,
+            "Name": self.request["Name"],
+            "Config": {"Jar": jar["Jar"], "Args": jar.get("Args", []), "Properties": {}},
+            "ActionOnFailure": self.request.get("ActionOnFailure", "TERMINATE_CLUSTER"),
+            "Status": status,
+        }
+
+
+@dataclass
+class Cluster:
+    """One cluster."""
+
+    cluster_id: str
+    request: Mapping[str, Any]
+    state: str = "STARTING"
+    reason: dict[str, str] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+    ready: float | None = None
+    ended: float | None = None
+    steps: list[Step] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    idle_timeout_s: float | None = None
+    idle_since: float = field(default_factory=time.time)
+    terminate: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def arn_suffix(self) -> str:
+        """The resource's part of its ARN."""
+        return f"cluster/{self.cluster_id}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still costs money."""
+        return not self.state.startswith("TERMINATED")
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as ``DescribeCluster`` does."""
+        instances = self.request.get("Instances", {})
+        return {
+            "Id": self.cluster_id,
+            "Name": self.request["Name"],
+            "Status": {
+                "State": self.state,
+                "StateChangeReason": self.reason,
+                "Timeline": _timeline(
+                    CreationDateTime=self.created,
+                    ReadyDateTime=self.ready,
+                    EndDateTime=self.ended,
+                ),
+            },
+            "LogUri": self.request.get("LogUri"),
+            "ReleaseLabel": self.request.get("ReleaseLabel"),
+            "AutoTerminate": not instances.get("KeepJobFlowAliveWhenNoSteps", False),
+            "TerminationProtected": instances.get("TerminationProtected", False),
+            "ServiceRole": self.request["ServiceRole"],
+            "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
+        }
+
+    def state_change(self) -> dict[str, Any]:
+        """Return the detail of the event by which EMR reports its state."""
+        return {
+            "clusterId": self.cluster_id,
+            "name": self.request["Name"],
+            "state": self.state,
+            "stateChangeReason": json.dumps(
+                {"code": self.reason.get("Code", ""), "message": self.reason.get("Message", "")}
+            ),
+        }
+
+
+def _timeline(**moments: float | None) -> dict[str, float]:
+    return {name: moment for name, moment in moments.items() if moment is not None}
