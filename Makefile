@@ -20,7 +20,7 @@ help: ## show this list
 
 .PHONY: demo
 demo: $(VENV)/job.installed ## run the job on this machine (IMAGES=/path/to/images, ARGS="--variance 0.9")
-	@$(BIN)/python -m demo $(call quoted,$(IMAGES)) $(ARGS)
+	@$(BIN)/python -m demo $(if $(IMAGES),--images $(call quoted,$(IMAGES))) $(ARGS)
 
 .PHONY: test
 test: $(VENV)/all.installed ## run the tests (ARGS="-m 'not rehearsal'")

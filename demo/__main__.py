@@ -18,9 +18,13 @@ OUTPUT = ROOT / "out"
 
 def main() -> int:
     """Make or take a batch, run the job on it, and say how to open the vectors."""
-    parser = argparse.ArgumentParser(prog="make demo")
-    parser.add_argument("images", nargs="?", type=Path, help="a folder of LABEL/FILE images")
-    parser.add_argument("job", nargs="*", help="further arguments of the job")
+    parser = argparse.ArgumentParser(
+        prog="python -m demo",
+        description=main.__doc__,
+        allow_abbrev=False,
+        epilog="Further arguments are the job's.",
+    )
+    parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
     arguments, further = parser.parse_known_args()
     if arguments.images is None:
         images, batch = OUTPUT / "synthetic-fruit" / "images", "synthetic-fruit"
@@ -30,7 +34,7 @@ def main() -> int:
         images, batch = arguments.images.expanduser(), _batch_name(arguments.images)
     output = OUTPUT / batch
     command = [sys.executable, "-m", "spark_job", f"--images={images}", f"--output={output}"]
-    command += [f"--batch={batch}", "--pca=fit", *arguments.job, *further]
+    command += [f"--batch={batch}", "--pca=fit", *further]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code == 0:
         current = output / "results" / batch / "current.json"

@@ -76,15 +76,34 @@ class Image:
     version: str | None
 
 
+def require_folder(folder: Folder) -> None:
+    """Refuse a batch's folder that is none, before anything is started for it.
+
+    Raises
+    ------
+    UsageError
+        Where `folder` does not exist or is a file.
+    """
+    try:
+        kind = folder.filesystem.get_file_info(folder.path).type
+    except OSError as error:
+        raise UsageError(f"cannot look at {folder.uri}: {error}") from error
+    if kind == fs.FileType.NotFound:
+        raise UsageError(f"there is no folder {folder.uri}; check --images")
+    if kind != fs.FileType.Directory:
+        raise UsageError(
+            f"{folder.uri} is a file; --images takes the folder that holds a batch's images"
+        )
+
+
 def list_images(folder: Folder) -> Listing:
     """List the images below `folder`; names that begin with a dot are passed over.
 
     Raises
     ------
     UsageError
-        Where `folder` is no folder that can be listed.
+        Where `folder` cannot be listed.
     """
-    _require_folder(folder)
     try:
         top = _entries(folder.filesystem, folder.path, recursive=False)
         below = [info.path for info in top if info.type == fs.FileType.Directory]
@@ -195,19 +214,6 @@ def _read(folder: Folder, image: Image) -> bytes | RejectedImageError:
         return RejectedImageError("read", "too-large", detail)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         return RejectedImageError("read", "unreadable", str(error))
-
-
-def _require_folder(folder: Folder) -> None:
-    try:
-        kind = folder.filesystem.get_file_info(folder.path).type
-    except OSError as error:
-        raise UsageError(f"cannot look at {folder.uri}: {error}") from error
-    if kind == fs.FileType.NotFound:
-        raise UsageError(f"there is no folder {folder.uri}; check --images")
-    if kind != fs.FileType.Directory:
-        raise UsageError(
-            f"{folder.uri} is a file; --images takes the folder that holds a batch's images"
-        )
 
 
 def _entries(filesystem: fs.FileSystem, path: str, *, recursive: bool) -> list[fs.FileInfo]:

@@ -24,7 +24,7 @@ from spark_job.accounting import (
 from spark_job.errors import NoImagesError
 from spark_job.extractor import extractor_id, load_card, load_network
 from spark_job.featurize import Featurizer, plan_parts
-from spark_job.images import list_images, read_manifest
+from spark_job.images import list_images, read_manifest, require_folder
 from spark_job.models import current_model, fit_model
 from spark_job.moments import Moments
 from spark_job.passes import MomentsPass, ProjectionPass, group_parts
@@ -70,6 +70,7 @@ def run(settings: JobSettings) -> dict[str, Any]:
     load_network(card)
     ids = {"extractor": extractor_id(card)}
     images = open_folder(settings.images)
+    require_folder(images)
     output = open_folder(settings.output)
     folder = catalog.claim_run(output, settings.batch, settings.run, images.uri)
     current = current_model(settings, output, ids["extractor"])

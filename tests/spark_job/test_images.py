@@ -16,7 +16,14 @@ from pyarrow import parquet
 
 from spark_job import images
 from spark_job.errors import RejectedImageError, UsageError
-from spark_job.images import Image, list_images, read_ahead, read_manifest, to_images
+from spark_job.images import (
+    Image,
+    list_images,
+    read_ahead,
+    read_manifest,
+    require_folder,
+    to_images,
+)
 from spark_job.storage import Folder, open_folder
 
 if TYPE_CHECKING:
@@ -110,15 +117,15 @@ def test_a_stray_key_with_an_empty_component_doubles_nothing(bucket: str, tmp_pa
 
 def test_a_missing_folder_and_a_file_are_refused(folder: Folder) -> None:
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere; check --images"):
-        list_images(folder / "nowhere")
+        require_folder(folder / "nowhere")
     folder.write("x.jpg", b"1")
     with pytest.raises(UsageError, match=r"x\.jpg is a file; --images takes the folder"):
-        list_images(folder / "x.jpg")
+        require_folder(folder / "x.jpg")
 
 
 def test_a_missing_bucket_is_refused(s3_endpoint: str) -> None:  # noqa: ARG001
     with pytest.raises(UsageError, match="s3://no-such-bucket"):
-        list_images(open_folder("s3://no-such-bucket/images"))
+        require_folder(open_folder("s3://no-such-bucket/images"))
 
 
 def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
