@@ -149,6 +149,11 @@ class Pipeline:
         return [entered["name"] for entered in details if entered]
 
     @property
+    def asset_bucket(self) -> str:
+        """The bucket that the assets of all stacks are in."""
+        return self._asset(r"s3://(cdk-[^/]+)/", "CreateCluster")
+
+    @property
     def wheelhouse(self) -> str:
         """The key of the wheelhouse that clusters install from."""
         return self._asset(r"[0-9a-f]{64}\.zip", "CreateCluster")

@@ -41,9 +41,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 
 @pytest.fixture(autouse=True)
-def _undisturbed(cloud: LocalCloud) -> Iterator[None]:
+def _undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test does, afterwards no cluster lives and no fault is pending."""
     yield
+    if "cloud" not in request.fixturenames:
+        return
+    cloud: LocalCloud = request.getfixturevalue("cloud")
     cloud.endpoint.faults.clear()
     for arn in cloud.executions():
         if cloud.outcome(arn).status == "RUNNING":
@@ -89,6 +92,7 @@ def reference(
     put("reference", photographs)
     cloud.mark_ready("reference")
     arn = cloud.first_execution("reference")
+    cloud.mark_ready("reference")  # Once more, by someone who is impatient.
     outcome = cloud.wait(arn)
     assert outcome.status == "SUCCEEDED", outcome
     assert any(message.startswith("Batch reference is published") for message in cloud.messages())

@@ -43,6 +43,17 @@ def test_an_input_that_is_not_json_starts_nothing(cloud: LocalCloud) -> None:
     assert cloud.executions() == before
 
 
+def test_a_marker_in_the_wrong_place_starts_nothing_and_says_why(cloud: LocalCloud) -> None:
+    before = cloud.executions()
+    cloud.mark_ready("two/levels")
+    trigger = cloud.machine("Trigger")
+    outcome = cloud.wait(cloud.executions(trigger)[0])
+    assert outcome.status == "FAILED"
+    assert "images/two/levels/_READY" in outcome.cause
+    assert any(outcome.cause in message for message in cloud.messages())
+    assert cloud.executions() == before
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

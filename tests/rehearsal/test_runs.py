@@ -58,7 +58,7 @@ def succeed(cloud: LocalCloud, batch: str, folder: Path) -> Published:
     return Published.of(cloud, batch, folder)
 
 
-def test_a_marker_starts_one_run_that_publishes_every_image(
+def test_a_marker_written_twice_starts_one_run_that_publishes_every_image(
     cloud: LocalCloud, reference: Published, photographs: dict[str, bytes]
 ) -> None:
     assert reference.features["path"].to_pylist() == sorted(photographs)

@@ -1,0 +1,44 @@
+"""The command itself, interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.rehearsal
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "x.jpg").write_bytes(b"x")
+    command = [sys.executable, "-u", "-m", "rehearsal", "--images", str(tmp_path / "images")]
+    mark = {"ORCHARD_TEST_MARK": str(tmp_path), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env={**os.environ, **mark}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "is BOOTSTRAPPING" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    left = [p for p in psutil.process_iter() if _belongs(p, str(tmp_path))]
+    assert left == []
+    assert list(tmp_path.glob("orchard-rehearsal-*")) == []
+
+
+def _belongs(process: psutil.Process, mark: str) -> bool:
+    try:
+        named = any(mark in part for part in process.cmdline())
+        return named or process.environ().get("ORCHARD_TEST_MARK") == mark
+    except psutil.Error:
+        return False
