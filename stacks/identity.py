@@ -61,7 +61,7 @@ class Identity(Construct):
         self.service_role = aws_iam.Role(
             self,
             "ServiceRole",
-            assumed_by=_service(self, "elasticmapreduce", "elasticmapreduce", "*"),
+            assumed_by=trusted(self, "elasticmapreduce", "*"),
             description="EMR, running Orchard's clusters",
             managed_policies=[
                 aws_iam.ManagedPolicy.from_aws_managed_policy_name(
@@ -77,7 +77,7 @@ class Identity(Construct):
         self.state_machine_role = aws_iam.Role(
             self,
             "StateMachineRole",
-            assumed_by=_service(self, "states", "states", "stateMachine:*"),
+            assumed_by=trusted(self, "states", "stateMachine:*"),
             description="The state machine that runs Orchard's batches",
         )
 
@@ -210,15 +210,15 @@ def cluster_arn(scope: Construct) -> str:
     )
 
 
-def _service(scope: Construct, name: str, arn_service: str, resource: str) -> aws_iam.IPrincipal:
+def trusted(scope: Construct, service: str, resource: str) -> aws_iam.IPrincipal:
     """Trust a service only when it acts for this account, against the confused deputy."""
     stack = Stack.of(scope)
     return aws_iam.ServicePrincipal(
-        f"{name}.amazonaws.com",
+        f"{service}.amazonaws.com",
         conditions={
             "StringEquals": {"aws:SourceAccount": stack.account},
             "ArnLike": {
-                "aws:SourceArn": f"arn:{stack.partition}:{arn_service}:{stack.region}"
+                "aws:SourceArn": f"arn:{stack.partition}:{service}:{stack.region}"
                 f":{stack.account}:{resource}"
             },
         },

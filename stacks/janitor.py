@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from aws_cdk import Stack, aws_iam
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from stacks.config import cluster_name_prefix
@@ -21,6 +20,7 @@ from stacks.states import (
     PATIENTLY,
     catch,
     notify_failure,
+    on_event,
     service,
     state_machine,
     tell,
@@ -92,7 +92,7 @@ class Janitor(Construct):
                     "stateMachineArn": [state_machine.state_machine_arn],
                 },
             ),
-            targets=[targets.SfnStateMachine(self.state_machine)],
+            targets=[on_event(self.state_machine)],
         )
 
     def _grant(self, topic: aws_sns.ITopic) -> None:

@@ -6,13 +6,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_cdk import Aws
+from aws_cdk import Aws, aws_iam
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_stepfunctions as sfn
 
+from stacks.identity import trusted
 from stacks.logs import state_machine_log
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_iam, aws_sns
+    from aws_cdk import aws_sns
     from constructs import Construct
 
     from stacks.config import OrchardConfig
@@ -65,6 +67,15 @@ def state_machine(
             include_execution_data=False,
         ),
     )
+
+
+def on_event(machine: sfn.StateMachine) -> targets.SfnStateMachine:
+    """Return the target by which an event starts a state machine.
+
+    Its role is trusted to this account's rules; the one that CDK makes itself is to anyone's.
+    """
+    role = aws_iam.Role(machine, "EventsRole", assumed_by=trusted(machine, "events", "rule/*"))
+    return targets.SfnStateMachine(machine, role=role)
 
 
 def service(action: str) -> str:

@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Final
 
 from aws_cdk import ArnFormat, Stack, aws_iam
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from stacks.identity import IMAGES
 from stacks.run_input import NAME_IN_WORDS, is_name, measure_name
-from stacks.states import BRIEFLY, catch, notify_failure, service, state_machine, tell, text
+from stacks.states import (
+    BRIEFLY,
+    catch,
+    notify_failure,
+    on_event,
+    service,
+    state_machine,
+    tell,
+    text,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3, aws_sns
@@ -83,7 +91,7 @@ class Trigger(Construct):
                     "object": {"key": [{"wildcard": f"{IMAGES}*/{MARKER}"}]},
                 },
             ),
-            targets=[targets.SfnStateMachine(self.state_machine)],
+            targets=[on_event(self.state_machine)],
         )
 
     def _grant(

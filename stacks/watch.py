@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from aws_cdk import Stack
 from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from stacks.config import cluster_name_prefix
 from stacks.identity import act_on_clusters
-from stacks.states import BRIEFLY, PATIENTLY, catch, service, state_machine, text
+from stacks.states import BRIEFLY, PATIENTLY, catch, on_event, service, state_machine, text
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns
@@ -75,7 +74,7 @@ class Watch(Construct):
                     "name": [{"prefix": cluster_name_prefix(Stack.of(self).stack_name)}],
                 },
             ),
-            targets=[targets.SfnStateMachine(self.state_machine)],
+            targets=[on_event(self.state_machine)],
         )
 
 

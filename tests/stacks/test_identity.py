@@ -83,15 +83,18 @@ def listed(value: Any) -> list[Any]:
 
 
 def test_services_act_for_this_account_only(fruits: Synthesis) -> None:
-    for role, service in (("ServiceRole", "elasticmapreduce"), ("StateMachineRole", "states")):
-        (trust,) = fruits.one("AWS::IAM::Role", f"Identity{role}")["AssumeRolePolicyDocument"][
-            "Statement"
-        ]
-        assert trust["Principal"] == {"Service": f"{service}.amazonaws.com"}
-        assert trust["Condition"]["StringEquals"] == {
-            "aws:SourceAccount": {"Ref": "AWS::AccountId"}
-        }
+    trusted = []
+    for role in fruits.resources("AWS::IAM::Role").values():
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        service = trust["Principal"]["Service"].removesuffix(".amazonaws.com")
+        trusted.append(service)
+        if service == "ec2":
+            # An instance assumes the role of its profile, which only this account can give it.
+            continue
+        account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+        assert trust["Condition"]["StringEquals"] == account
         assert f":{service}:" in str(trust["Condition"]["ArnLike"]["aws:SourceArn"])
+    assert sorted(trusted) == ["ec2", "elasticmapreduce", *["events"] * 3, *["states"] * 4]
 
 
 def test_the_instance_profile_bears_the_roles_name(fruits: Synthesis) -> None:
