@@ -4,7 +4,9 @@
 batch, writes its marker and follows the state machine until the results are fetched.
 
     story     __main__.py      the command
-              local_cloud.py   everything of a rehearsal, started and stopped together
+              story.py         what an execution does, told while it does it
+              local_cloud.py   all of a rehearsal, started and stopped together
+              pipeline.py      what an engineer does with a deployed pipeline
     AWS       endpoint.py      moto behind a gate: records, judges and, for tests, disturbs requests
               calls.py         what a request needs, in IAM's terms
               policies.py      whether the deployed policies give it
@@ -12,7 +14,9 @@ batch, writes its marker and follows the state machine until the results are fet
               deployment.py    the template and its assets into the local AWS
               workflow.py      Step Functions' EMR integration, for moto's interpreter
               events.py        EventBridge rules that start executions
-    EMR       emr.py           clusters and steps
+    EMR       emr.py           its API
+              clusters.py      what it knows of clusters and steps
+              cluster_life.py  bootstrap actions, steps, logs, the end
               nodes.py         a folder for each node, and its bootstrap
               submit.py        a step's spark-submit
               yarn.py          a ResourceManager and two NodeManagers

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from demo.synthetic import make_batch
 from rehearsal.local_cloud import LocalCloud
+from rehearsal.story import Story
 from spark_job.summary import summarize
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
     _say(f"writing images/{batch}/_READY, which starts the batch")
     cloud.mark_ready(batch)
     arn = cloud.first_execution(batch)
-    _follow(cloud, arn)
+    Story(cloud, arn, _say).follow()
     outcome = cloud.outcome(arn)
     for message in cloud.messages():
         _say(f"SNS: {message}")
@@ -76,25 +77,6 @@ def _batch(images: Path | None) -> tuple[Path, str]:
     folder = images.expanduser().resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:64]
     return folder, name or "batch"
-
-
-def _follow(cloud: LocalCloud, arn: str) -> None:
-    """Say which states an execution enters and which containers run, until it ends."""
-    states: list[str] = []
-    containers: set[str] = set()
-    while True:
-        ended = cloud.outcome(arn).status != "RUNNING"
-        for name in (entered := cloud.states(arn))[len(states) :]:
-            _say(f"state {name}")
-        states = entered
-        for container in cloud.yarn.containers():
-            if container.container_id not in containers:
-                containers.add(container.container_id)
-                kind = "driver" if container.is_driver else "executor"
-                _say(f"{kind} on node {container.node}: {container.container_id}")
-        if ended:
-            return
-        time.sleep(0.5)
 
 
 def _say(line: str) -> None:

@@ -107,8 +107,10 @@ class LocalCloud(Pipeline):
 
     def _execution_changed(self, detail: dict[str, Any]) -> None:
         name = detail["executionArn"].rpartition(":")[2]
-        machine = detail["stateMachineArn"].rpartition(":")[2]
-        self._narrate(f"execution {name} of {machine} is {detail['status']}")
+        machines = {arn: logical for logical, arn in self.machines().items()}
+        # A logical id is the construct's path and a hash.
+        machine = machines[detail["stateMachineArn"]].partition("StateMachine")[0]
+        self._narrate(f"{machine} {name} is {detail['status']}")
         self._publish("aws.states", EXECUTION_EVENT, detail)
 
     def _publish(self, source: str, kind: str, detail: dict[str, Any]) -> None:
@@ -123,4 +125,4 @@ class LocalCloud(Pipeline):
                         self.abort(arn)
 
     def _delivered(self, rule: str, result: str) -> None:
-        self._narrate(f"rule {rule}: {result}")
+        self._narrate(f"rule {rule.split('-')[1]} starts {result.rpartition(':')[2]}")

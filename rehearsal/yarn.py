@@ -235,6 +235,11 @@ class Yarn:
                 if path.is_file() and path.name in ("stdout", "stderr"):
                     yield folder.name, path
 
+    def output(self, container: Container) -> str:
+        """Return what `container` has written to its standard output so far."""
+        found = list(self.folder.glob(f"target/**/{container.container_id}/stdout"))
+        return found[0].read_text(encoding="utf-8", errors="replace") if found else ""
+
     def _write_configuration(self) -> None:
         root = ElementTree.Element("configuration")
         config = self._cluster.getConfig()
