@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,7 @@ from moto.cloudformation.models import cloudformation_backends
 from moto.cloudformation.parsing import clean_json
 from moto.core.config import default_user_config
 
+from bootstrap import wheelhouse
 from rehearsal.calls import ACCOUNT
 from rehearsal.policies import NODE
 
@@ -74,6 +76,25 @@ class Deployment:
             for logical, resource in self.template["Resources"].items()
             if resource["Type"] == kind and logical in self.physical
         }
+
+
+def build_wheelhouse() -> str:
+    """Build what this machine's nodes install, and return the architecture's name.
+
+    Raises
+    ------
+    RuntimeError
+        If no cluster node is like this machine.
+    """
+    machine = platform.machine() if sys.platform == "linux" else sys.platform
+    names = {kernel: name for name, kernel in wheelhouse.ARCHITECTURES.items()}
+    if machine not in names:
+        raise RuntimeError(
+            f"A rehearsal's nodes are this machine, and no cluster node is {machine}; "
+            "run it on x86-64 or ARM Linux, or in a virtual machine with it."
+        )
+    wheelhouse.build(names[machine])
+    return names[machine]
 
 
 def synthesize(folder: Path, context: Mapping[str, object], region: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rehearsal.deployment import deploy, synthesize
+from rehearsal.deployment import build_wheelhouse, deploy, synthesize
 from rehearsal.emr import LocalEmr
 from rehearsal.endpoint import Endpoint
 from rehearsal.events import state_machine_targets
@@ -76,7 +76,8 @@ class LocalCloud(Pipeline):
     def start(self) -> None:
         """Start all of it and deploy the stack."""
         name = str(self._context.get("name", "Orchard"))
-        assembly = self._assembly or synthesize(self.folder / "cdk.out", self._context, REGION)
+        context = {"architecture": build_wheelhouse()} | self._context
+        assembly = self._assembly or synthesize(self.folder / "cdk.out", context, REGION)
         # A state that fails is part of the story, not an error of the interpreter's.
         logging.getLogger("moto").setLevel(logging.CRITICAL)
         enter = self._stack.enter_context

@@ -50,6 +50,8 @@ OVERRIDES: Mapping[str, str] = {
     ),
 }
 
+LOOPBACK = "127.0.0.1"
+
 QUICK_START = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto"
 """Java options for processes that live for seconds."""
 
@@ -106,6 +108,7 @@ def start(
     defaults = _classification(configurations, "spark-defaults")
     jars = java.fetch(java.S3A)
     class_path = os.pathsep.join(map(str, jars))
+    environment = {**environment, "SPARK_LOCAL_IP": LOOPBACK}
     local = _local_settings(endpoint, class_path, environment, python)
     local["spark.yarn.tags"] = tag
     local["spark.yarn.stagingDir"] = (folder / "staging").as_uri()
