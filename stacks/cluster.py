@@ -48,7 +48,9 @@ class Cluster(Construct):
         super().__init__(scope, construct_id)
         stack = Stack.of(self)
         security = aws_emr.CfnSecurityConfiguration(
-            self, "Security", security_configuration=security_configuration(storage.key)
+            self,
+            "Security",
+            security_configuration=security_configuration(storage.key, config.tls_certificates),
         )
         tags = cluster_tags(stack.stack_name, config)
         self.request: dict[str, Any] = {
@@ -175,13 +177,21 @@ def _instances(instance_type: str, config: OrchardConfig) -> dict[str, Any]:
     }
 
 
-def security_configuration(key: aws_kms.IKey | None) -> dict[str, Any]:
-    """Return EMR's security configuration: encryption at rest, and IMDSv2 only.
+def security_configuration(key: aws_kms.IKey | None, certificates: str | None) -> dict[str, Any]:
+    """Return EMR's security configuration: encryption, and IMDSv2 only.
 
     Without a key, S3 encrypts what EMR writes, and Spark what it spills (``spark.io.encryption``).
-    With one, S3 and the nodes' disks use it. EMR's own switch for encryption in transit wants a
-    certificate whose private key someone must keep; Spark's (``spark.network.crypto``) does not,
+    With one, S3 and the nodes' disks use it. EMR's own switch for encryption in transit wants
+    certificates whose private key someone must keep; Spark's (``spark.network.crypto``) does not,
     and the buckets take TLS only, so no image and no result crosses the network in the clear.
+    With certificates, Hadoop's own services use them, beside Spark's encryption.
+
+    Parameters
+    ----------
+    key
+        The key of the data, if it has one.
+    certificates
+        The zip of PEM certificates in S3, if there is one.
     """
     at_rest: dict[str, Any] = {
         "S3EncryptionConfiguration": {"EncryptionMode": "SSE-S3"}
@@ -194,12 +204,20 @@ def security_configuration(key: aws_kms.IKey | None) -> dict[str, Any]:
             "AwsKmsKey": key.key_arn,
             "EnableEbsEncryption": True,
         }
+    encryption: dict[str, Any] = {
+        "EnableAtRestEncryption": True,
+        "EnableInTransitEncryption": certificates is not None,
+        "AtRestEncryptionConfiguration": at_rest,
+    }
+    if certificates is not None:
+        encryption["InTransitEncryptionConfiguration"] = {
+            "TLSCertificateConfiguration": {
+                "CertificateProviderType": "PEM",
+                "S3Object": certificates,
+            }
+        }
     return {
-        "EncryptionConfiguration": {
-            "EnableAtRestEncryption": True,
-            "EnableInTransitEncryption": False,
-            "AtRestEncryptionConfiguration": at_rest,
-        },
+        "EncryptionConfiguration": encryption,
         "InstanceMetadataServiceConfiguration": {
             "MinimumInstanceMetadataServiceVersion": 2,
             "HttpPutResponseHopLimit": 1,

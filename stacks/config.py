@@ -176,13 +176,28 @@ class OrchardConfig:
     # -- Storage -------------------------------------------------------------------------------
     kms: bool | str = knob(
         False,
-        "Encrypt with KMS instead of SSE-S3: true for a key of the stack's own, or a key's ARN.",
+        "Encrypt with KMS instead of SSE-S3: true for a key of the stack's own, or the ARN of one"
+        " whose policy leaves it to IAM and, for Spot nodes, lets AWSServiceRoleForEC2Spot use it.",
         Check(
             "true, false or the ARN of a KMS key",
             lambda v: (
                 isinstance(v, bool)
                 or (isinstance(v, str) and re.fullmatch(_KEY_ARN, v) is not None)
             ),
+        ),
+    )
+    tls_certificates: str | None = knob(
+        None,
+        "Zip by which EMR itself encrypts what its nodes send each other, in a bucket of this account"
+        " and region: privateKey.pem and certificateChain.pem for the nodes' domain, and"
+        " trustedCertificates.pem for an authority of your own. When not set, Spark alone encrypts,"
+        " with a secret of its own.",
+        or_none(
+            text(
+                # No wildcard: the nodes' role may read just this object.
+                r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.()/=+@-]+\.zip",
+                "the s3:// URI of a zip such as s3://my-bucket/emr/certificates.zip",
+            )
         ),
     )
     log_retention_days: int = knob(

@@ -22,6 +22,16 @@ OUTPUTS: Final = ("results/", "models/")
 EMR_LOGS: Final = "emr/"
 # Step Functions makes this rule itself, once per account, and under no other name.
 _STEP_RULE: Final = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
+SPOT_ROLE: Final = "AWSServiceRoleForEC2Spot"
+USE_KEY: Final = (
+    "kms:Decrypt",
+    "kms:DescribeKey",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+)
 
 
 class Identity(Construct):
@@ -71,9 +81,7 @@ class Identity(Construct):
         )
         # The managed policy's own PassRole covers only a role named EMR_EC2_DefaultRole.
         self.service_role.add_to_policy(pass_role("ec2.amazonaws.com", self.instance_role))
-        self.service_role.add_to_policy(
-            _service_linked_role(self, "spot.amazonaws.com", "AWSServiceRoleForEC2Spot")
-        )
+        self.service_role.add_to_policy(_service_linked_role(self, "spot.amazonaws.com", SPOT_ROLE))
         self.state_machine_role = aws_iam.Role(
             self,
             "StateMachineRole",
@@ -102,6 +110,16 @@ def work_on_batches(
         role.add_to_policy(statement)
     if key is not None:
         role.add_to_policy(_use_key(key))
+
+
+def read_certificates(role: aws_iam.Role, uri: str) -> None:
+    """Let the nodes fetch the certificates by which they encrypt what they send each other."""
+    where = uri.removeprefix("s3://")
+    role.add_to_policy(
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject"], resources=[f"arn:{Stack.of(role).partition}:s3:::{where}"]
+        )
+    )
 
 
 def encrypt_disks(role: aws_iam.Role, key: aws_kms.IKey) -> None:
@@ -226,18 +244,7 @@ def trusted(scope: Construct, service: str, resource: str) -> aws_iam.IPrincipal
 
 
 def _use_key(key: aws_kms.IKey) -> aws_iam.PolicyStatement:
-    return aws_iam.PolicyStatement(
-        actions=[
-            "kms:Decrypt",
-            "kms:DescribeKey",
-            "kms:Encrypt",
-            "kms:GenerateDataKey",
-            "kms:GenerateDataKeyWithoutPlaintext",
-            "kms:ReEncryptFrom",
-            "kms:ReEncryptTo",
-        ],
-        resources=[key.key_arn],
-    )
+    return aws_iam.PolicyStatement(actions=list(USE_KEY), resources=[key.key_arn])
 
 
 def _list(bucket: aws_s3.IBucket, prefixes: Sequence[str]) -> aws_iam.PolicyStatement:

@@ -159,8 +159,9 @@ def findings(stack: InteractiveStack, pipeline: PipelineStack) -> Sequence[Findi
         Finding(
             stack.cluster,
             "EMR5",
-            "EMR's own switch wants a certificate whose private key someone must keep; Spark's"
-            " encryption (spark.network.crypto) is on instead, and S3 takes TLS only.",
+            "Spark encrypts what nodes send each other, and S3 takes TLS only; with"
+            " tls_certificates EMR's own switch is on too, in EncryptionConfiguration, where EMR"
+            " has it and the rule does not look.",
         ),
         Finding(
             stack.cluster,
@@ -188,7 +189,7 @@ def _keep_notebooks(pipeline: PipelineStack) -> Sequence[aws_iam.PolicyStatement
 
 def _security(pipeline: PipelineStack) -> dict[str, Any]:
     """Return the pipeline's security configuration, but for the way to credentials."""
-    security = security_configuration(pipeline.storage.key)
+    security = security_configuration(pipeline.storage.key, pipeline.config.tls_certificates)
     # JupyterHub runs in a container on a bridged network, one hop further from the metadata
     # service than the node itself; without an answer it has no credentials for S3.
     security["InstanceMetadataServiceConfiguration"]["HttpPutResponseHopLimit"] = 2

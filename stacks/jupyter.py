@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aws_cdk import aws_emr
 
-from stacks.cluster import PYTHON
+from stacks.spark_settings import PYTHON, s3a
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,6 +65,7 @@ def configurations(bucket: str, region: str) -> Sequence[aws_emr.CfnCluster.Conf
         ),
         # The shuffle service of the nodes must ask for the secret that executors give.
         _classification("yarn-site", {"spark.authenticate": "true"}),
+        _classification("core-site", s3a(region)),
         _classification("spark-defaults", _spark(region)),
         aws_emr.CfnCluster.ConfigurationProperty(
             classification="spark-env",

@@ -109,6 +109,8 @@ class PipelineStack(Stack):
             roles.instance_role, data=storage.data, logs=storage.logs, key=storage.key
         )
         self.artifacts.grant_read(roles.instance_role)
+        if self.config.tls_certificates is not None:
+            identity.read_certificates(roles.instance_role, self.config.tls_certificates)
         identity.look_at_batches(roles.state_machine_role, data=storage.data, key=storage.key)
         identity.run_clusters(
             roles.state_machine_role,

@@ -36,8 +36,28 @@ def configurations(config: OrchardConfig, region: str) -> list[dict[str, Any]]:
                 "spark.authenticate": "true",
             },
         },
+        {
+            "Classification": "capacity-scheduler",
+            "Properties": {
+                # By memory alone, as NodeShape divides a node: counting vCPUs too, the driver's one
+                # would leave no room for the executor beside it, and its node with nothing to do.
+                "yarn.scheduler.capacity.resource-calculator": (
+                    "org.apache.hadoop.yarn.util.resource.DefaultResourceCalculator"
+                ),
+            },
+        },
+        {"Classification": "core-site", "Properties": s3a(region)},
         {"Classification": "spark-defaults", "Properties": _spark(config, node, region)},
     ]
+
+
+def s3a(region: str) -> dict[str, str]:
+    """Return what S3A, through which Spark fetches its code, must know in the stack's network.
+
+    Left to itself it may ask for a bucket's region elsewhere, and the S3 endpoint of the network
+    leads to the buckets of its own region only.
+    """
+    return {"fs.s3a.endpoint.region": region}
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import Annotations, Duration, RemovalPolicy, aws_kms, aws_s3
+from aws_cdk import Annotations, Aws, Duration, RemovalPolicy, aws_iam, aws_kms, aws_s3
 from constructs import Construct
 
+from stacks.identity import SPOT_ROLE, USE_KEY
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stacks.config import OrchardConfig
 
 # A multipart upload that no one finished in a week belongs to a node that is gone; since EMR 7.10
@@ -88,14 +92,47 @@ def _key(scope: Construct, config: OrchardConfig, removal: RemovalPolicy) -> aws
     if isinstance(config.kms, str):
         return aws_kms.Key.from_key_arn(scope, "Key", config.kms)
     if config.kms:
-        return aws_kms.Key(
+        key = aws_kms.Key(
             scope,
             "Key",
             description="Orchard's images, results and models",
             enable_key_rotation=True,
             removal_policy=removal,
         )
+        for statement in _spot_disks():
+            key.add_to_resource_policy(statement)
+        return key
     return None
+
+
+def _spot_disks() -> Sequence[aws_iam.PolicyStatement]:
+    """Let EC2's role for Spot instances encrypt their disks, which no policy of ours could.
+
+    The role is AWS's own: only a key's policy can give it a key. It is named in a condition and
+    not as the principal, since a key's policy is refused for a principal that does not exist yet.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
+    """
+    role = f"role/aws-service-role/spot.amazonaws.com/{SPOT_ROLE}"
+    spot = {
+        "StringEquals": {"kms:CallerAccount": Aws.ACCOUNT_ID},
+        "ArnEquals": {"aws:PrincipalArn": f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:{role}"},
+    }
+    return (
+        aws_iam.PolicyStatement(
+            principals=[aws_iam.AnyPrincipal()],
+            actions=list(USE_KEY),
+            # The key itself.
+            resources=["*"],
+            conditions=spot,
+        ),
+        aws_iam.PolicyStatement(
+            principals=[aws_iam.AnyPrincipal()],
+            actions=["kms:CreateGrant"],
+            # The key itself.
+            resources=["*"],
+            conditions={**spot, "Bool": {"kms:GrantIsForAWSResource": "true"}},
+        ),
+    )
 
 
 def _send_events(bucket: aws_s3.Bucket) -> None:

@@ -119,6 +119,27 @@ def test_what_emr_writes_and_the_disks_are_encrypted_with_the_stack_s_key(
     assert with_key["LocalDiskEncryptionConfiguration"]["EnableEbsEncryption"] is True
 
 
+def test_emr_encrypts_in_transit_too_with_certificates(
+    fruits: Synthesis, synthesize: Callable[..., Synthesis]
+) -> None:
+    def encryption(synthesis: Synthesis) -> dict[str, Any]:
+        security = synthesis.one("AWS::EMR::SecurityConfiguration")["SecurityConfiguration"]
+        return dict(security["EncryptionConfiguration"])
+
+    assert encryption(fruits)["EnableInTransitEncryption"] is False
+    assert "InTransitEncryptionConfiguration" not in encryption(fruits)
+    with_certificates = synthesize(tls_certificates="s3://keys/certificates.zip")
+    assert encryption(with_certificates)["EnableInTransitEncryption"] is True
+    assert encryption(with_certificates)["InTransitEncryptionConfiguration"] == {
+        "TLSCertificateConfiguration": {
+            "CertificateProviderType": "PEM",
+            "S3Object": "s3://keys/certificates.zip",
+        }
+    }
+    spark = properties(request(with_certificates), "spark-defaults")
+    assert spark["spark.network.crypto.enabled"] == "true"
+
+
 def test_spark_encrypts_what_it_sends_and_spills(fruits: Synthesis) -> None:
     asked = request(fruits)
     spark = properties(asked, "spark-defaults")
@@ -139,6 +160,18 @@ def test_driver_and_executors_use_the_installed_python_in_the_stack_s_region(
     for process in ("spark.yarn.appMasterEnv.", "spark.executorEnv."):
         assert spark[process + "PYSPARK_PYTHON"] == PYTHON
         assert spark[process + "AWS_REGION"] == "eu-west-1"
+
+
+def test_spark_fetches_its_code_from_the_stack_s_region(
+    synthesize: Callable[..., Synthesis],
+) -> None:
+    asked = request(synthesize(region="eu-central-1"))
+    assert properties(asked, "core-site") == {"fs.s3a.endpoint.region": "eu-central-1"}
+
+
+def test_the_driver_takes_no_executor_s_place_for_its_vcpu(fruits: Synthesis) -> None:
+    (calculator,) = properties(request(fruits), "capacity-scheduler").values()
+    assert calculator.endswith(".DefaultResourceCalculator")
 
 
 def test_the_bootstrap_action_installs_the_wheelhouse(fruits: Synthesis) -> None:

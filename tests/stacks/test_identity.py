@@ -347,6 +347,23 @@ def test_nodes_may_read_exactly_what_they_are_told_to_run(
         assert not allowed("IdentityInstanceRole", "s3:GetObject", f"arn:aws:s3:::{bucket}/x")
 
 
+def test_nodes_may_read_the_certificates_and_nothing_beside_them(
+    synthesize: Callable[..., Synthesis], simulator: Simulator
+) -> None:
+    deployed = Deployed(synthesize(tls_certificates="s3://keys/emr/a.zip").template, "Fruits")
+    node = deployed.find("AWS::IAM::Role", "IdentityInstanceRole")
+    for action, key, expected in (
+        ("GetObject", "emr/a.zip", True),
+        ("PutObject", "emr/a.zip", False),
+        ("GetObject", "emr/b.zip", False),
+    ):
+        assert expected is simulator.allows(
+            Permission(f"s3:{action}", f"arn:aws:s3:::keys/{key}"),
+            principal=assumed_role(node, "test"),
+            policies=deployed.policies(node),
+        )
+
+
 @pytest.mark.parametrize(
     ("action", "resource", "context"),
     [
@@ -403,3 +420,30 @@ def test_a_key_is_usable_by_those_who_work_with_the_data(
     assert ask("IdentityStateMachineRole", "kms:Decrypt")
     assert not ask("IdentityStateMachineRole", "kms:Encrypt")
     assert not ask("IdentityInstanceRole", "kms:ScheduleKeyDeletion")
+
+
+def test_spot_nodes_can_have_disks_encrypted_with_the_key(
+    synthesize: Callable[..., Synthesis], simulator: Simulator
+) -> None:
+    stack = synthesize(kms=True)
+    deployed = Deployed(stack.template, "Fruits")
+    key = deployed.arn(deployed.find("AWS::KMS::Key"))
+    key_policy = deployed.resolve(stack.one("AWS::KMS::Key")["KeyPolicy"])
+
+    def ask(role: str, action: str, **context: str) -> bool:
+        arn = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/{role}"
+        caller = {"kms:CallerAccount": ACCOUNT, "aws:PrincipalArn": arn}
+        return simulator.allows(
+            Permission(action, key, caller | context),
+            principal=assumed_role(role.partition("/")[2], "test"),
+            policies=(),
+            resource_policy=key_policy,
+        )
+
+    spot = "spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+    for_ebs = {"kms:GrantIsForAWSResource": "true"}
+    assert ask(spot, "kms:GenerateDataKeyWithoutPlaintext")
+    assert ask(spot, "kms:CreateGrant", **for_ebs)
+    assert not ask(spot, "kms:CreateGrant")
+    assert not ask(spot, "kms:ScheduleKeyDeletion")
+    assert not ask("other.amazonaws.com/AWSServiceRoleForOther", "kms:Decrypt")

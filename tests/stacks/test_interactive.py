@@ -241,7 +241,10 @@ def test_the_password_is_replaced_before_anyone_comes(
     assert f"sudo cat {jupyter.PASSWORD_FILE}" in shown
 
 
-@pytest.mark.parametrize("values", [{}, {"kms": True, "architecture": "arm64"}])
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"kms": True, "architecture": "arm64", "tls_certificates": "s3://keys/a.zip"}],
+)
 def test_linters_find_nothing_without_its_evidence(
     cdk_context: dict[str, Any], wheelhouse: Path, tmp_path: Path, values: dict[str, Any]
 ) -> None:

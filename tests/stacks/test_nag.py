@@ -41,6 +41,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     },
     "everything": {
         "kms": True,
+        "tls_certificates": "s3://keys/certificates.zip",
         "ssm": True,
         "alert_email": "grower@example.com",
         "removal_policy": "destroy",
