@@ -92,7 +92,8 @@ class Cluster(Construct):
             },
             # One job for one cluster: what it may use is what the settings below divide.
             "StepConcurrencyLevel": 1,
-            # The second net: a cluster that nothing terminated ends itself.
+            # The second net: a cluster that nothing terminated ends itself. Whether that works in a
+            # subnet without internet AWS does not say, and it is not tried there: hence a third.
             "AutoTerminationPolicy": {"IdleTimeout": 60 * config.idle_timeout_minutes},
             # A node that scaling takes away ends its tasks first.
             "ScaleDownBehavior": "TERMINATE_AT_TASK_COMPLETION",

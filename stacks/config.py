@@ -188,10 +188,9 @@ class OrchardConfig:
     )
     tls_certificates: str | None = knob(
         None,
-        "Zip by which EMR itself encrypts what its nodes send each other, in a bucket of this account"
-        " and region: privateKey.pem and certificateChain.pem for the nodes' domain, and"
-        " trustedCertificates.pem for an authority of your own. When not set, Spark alone encrypts,"
-        " with a secret of its own.",
+        "Zip by which EMR itself encrypts what its nodes send each other, in a bucket of this"
+        " account and region: privateKey.pem and certificateChain.pem for the nodes' domain, and"
+        " trustedCertificates.pem for an authority of your own; when not set, Spark alone does.",
         or_none(
             text(
                 # No wildcard: the nodes' role may read just this object.

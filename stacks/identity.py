@@ -104,7 +104,10 @@ def work_on_batches(
             resources=[data.arn_for_objects(f"{prefix}*") for prefix in OUTPUTS],
         ),
         aws_iam.PolicyStatement(
-            actions=["s3:PutObject"], resources=[logs.arn_for_objects(f"{EMR_LOGS}*")]
+            # EMR asks for `s3:Put*` here: what it puts may come with an access control list, which
+            # the bucket ignores, yet S3 would refuse the log without the permission.
+            actions=["s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload"],
+            resources=[logs.arn_for_objects(f"{EMR_LOGS}*")],
         ),
     ):
         role.add_to_policy(statement)

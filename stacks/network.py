@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aws_cdk import Annotations, Aws, Tags, aws_ec2, aws_iam
+from aws_cdk import Annotations, Aws, Stack, Tags, aws_ec2, aws_iam
 from constructs import Construct
 
 from stacks.config import EMR_TAG
@@ -106,9 +106,13 @@ def _own_vpc(scope: Construct, config: OrchardConfig) -> aws_ec2.Vpc:
         # Emptying the default group takes a Lambda function; nothing of ours uses that group.
         restrict_default_security_group=False,
     )
+    # By this tag EMR may, from release 7.5 on, also make an interface endpoint of its own here,
+    # emr-service-vpce. It is not the stack's: it is billed until someone deletes it, which has to
+    # be done before the stack can be deleted. That EMR does so here is not tried on AWS.
+    # https://docs.aws.amazon.com/emr/latest/ManagementGuide/security-iam-awsmanpol-updates.html
     Tags.of(vpc).add(EMR_TAG, "true")
     endpoint = vpc.add_gateway_endpoint("S3", service=aws_ec2.GatewayVpcEndpointAwsService.S3)
-    for statement in _s3_endpoint_policy():
+    for statement in _s3_endpoint_policy(Stack.of(scope).region):
         endpoint.add_to_policy(statement)
     return vpc
 
@@ -131,14 +135,15 @@ def _interface_endpoints(
     return endpoints
 
 
-def _s3_endpoint_policy() -> Sequence[aws_iam.PolicyStatement]:
+def _s3_endpoint_policy(region: str) -> Sequence[aws_iam.PolicyStatement]:
     """Let nodes reach this account's buckets and those that EMR documents, and no other.
 
     Even code that went astray in a cluster could not carry images to a foreign bucket. The list
     is EMR's for release 7 in private subnets:
     https://docs.aws.amazon.com/emr/latest/ManagementGuide/private-subnet-iampolicy.html
     """
-    region, arn = Aws.REGION, f"arn:{Aws.PARTITION}:s3:::"
+    arn = f"arn:{Aws.PARTITION}:s3:::"
+    emr_logs = "aws157-logs-prod" + ("" if region == "us-east-1" else f"-{region}")
     anyone = [aws_iam.AnyPrincipal()]
     return (
         aws_iam.PolicyStatement(
@@ -165,14 +170,16 @@ def _s3_endpoint_policy() -> Sequence[aws_iam.PolicyStatement]:
             ],
         ),
         aws_iam.PolicyStatement(
-            sid="EmrLogsAndHistory",
+            sid="EmrLogs",
             principals=anyone,
-            actions=["s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:AbortMultipartUpload"],
-            resources=[
-                f"{arn}aws157-logs-prod-{region}/*",
-                f"{arn}prod.{region}.appinfo.src",
-                f"{arn}prod.{region}.appinfo.src/*",
-            ],
+            actions=["s3:Put*"],
+            resources=[f"{arn}{emr_logs}/*"],
+        ),
+        aws_iam.PolicyStatement(
+            sid="EmrApplicationHistory",
+            principals=anyone,
+            actions=["s3:Put*", "s3:Get*", "s3:List*", "s3:Abort*"],
+            resources=[f"{arn}prod.{region}.appinfo.src", f"{arn}prod.{region}.appinfo.src/*"],
         ),
     )
 

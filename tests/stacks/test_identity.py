@@ -328,7 +328,8 @@ def test_the_job_may_do_its_work(deployed: Deployed, allowed: Callable[..., bool
     for prefix in ("results/b/runs/r/features/", "models/m/"):
         for action in ("PutObject", "DeleteObject", "AbortMultipartUpload"):
             assert allowed(node, f"s3:{action}", f"{data}/{prefix}x")
-    assert allowed(node, "s3:PutObject", f"{logs}/emr/j-1/node/x.gz")
+    for action in ("PutObject", "PutObjectAcl", "AbortMultipartUpload"):
+        assert allowed(node, f"s3:{action}", f"{logs}/emr/j-1/node/x.gz")
 
 
 def test_nodes_may_read_exactly_what_they_are_told_to_run(
@@ -376,6 +377,7 @@ def test_nodes_may_read_the_certificates_and_nothing_beside_them(
         ("s3:PutBucketPolicy", "{data}", {}),
         ("s3:GetObject", "{logs}/emr/j-1/x", {}),
         ("s3:PutObject", "{logs}/access/x", {}),
+        ("s3:PutObjectAcl", "{data}/results/x", {}),
         ("s3:GetObject", "arn:aws:s3:::elsewhere/images/x", {}),
         ("s3:PutObject", "arn:aws:s3:::elsewhere/results/x", {}),
         ("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:any", {}),

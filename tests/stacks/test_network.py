@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stacks.config import EMR_TAG
+from tests.stacks.policies import Deployed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +59,35 @@ def test_the_endpoint_carries_no_images_to_a_foreign_bucket(fruits: Synthesis) -
         }
         assert own or "*" not in (statement["Resource"], *statement["Resource"])
         assert statement["Action"] != "*"
+
+
+@pytest.mark.parametrize(
+    ("region", "logs"),
+    [("eu-west-1", "aws157-logs-prod-eu-west-1"), ("us-east-1", "aws157-logs-prod")],
+)
+def test_the_endpoint_leads_to_the_buckets_that_emr_itself_needs(
+    synthesize: Callable[..., Synthesis], region: str, logs: str
+) -> None:
+    stack = synthesize(region=region, allowed_regions=(region,))
+    policy = Deployed(stack.template, "Fruits").resolve(stack.one("AWS::EC2::VPCEndpoint"))
+
+    def passes(action: str, bucket: str) -> bool:
+        return any(
+            f"arn:aws:s3:::{bucket}/*" in statement["Resource"]
+            and any(fnmatch(action, allowed) for allowed in listed(statement["Action"]))
+            for statement in policy["PolicyDocument"]["Statement"]
+        )
+
+    assert passes("s3:GetObject", f"al2023-repos-{region}-de612dc2")
+    assert passes("s3:GetObject", f"repo.{region}.emr.amazonaws.com")
+    # EMR documents `Put*`: a log may come with an access control list of its own.
+    for action in ("s3:PutObject", "s3:PutObjectAcl"):
+        assert passes(action, logs)
+        assert passes(action, f"prod.{region}.appinfo.src")
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def test_emrs_policy_may_act_on_the_network(fruits: Synthesis) -> None:
