@@ -228,7 +228,7 @@ class Life:
 
     def _credentials(self, cluster: Cluster, session: str) -> Credentials:
         # The instance profile bears its role's name.
-        return self._endpoint.assume(cluster.request["JobFlowRole"], session)
+        return self._endpoint.assume(cluster.request["JobFlowRole"], session, "ec2")
 
     def _environment(self, credentials: Credentials) -> dict[str, str]:
         return {

@@ -47,7 +47,7 @@ class LocalEmr:
         publish: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> None:
         self.clusters: dict[str, Cluster] = {}
-        self._region = endpoint.region
+        self._endpoint = endpoint
         self._life = Life(
             endpoint, yarn, folder, narrate, lambda cluster: publish(cluster.state_change())
         )
@@ -98,6 +98,9 @@ class LocalEmr:
             return _refused(str(error.args[0]))
 
     def _run_job_flow(self, body: dict[str, Any]) -> dict[str, Any]:
+        service_role = body["ServiceRole"].rpartition("/")[2]
+        if not self._endpoint.trusts(service_role, "elasticmapreduce"):
+            raise LookupError(f"EMR is not trusted with the service role {service_role}.")
         cluster = Cluster(f"j-{next(self._numbers):013d}", body)
         cluster.tags = {tag["Key"]: tag.get("Value", "") for tag in body.get("Tags", [])}
         self._set_idle_limit(cluster, body.get("AutoTerminationPolicy"))
@@ -178,7 +181,7 @@ class LocalEmr:
         return cluster.tags if cluster else {}
 
     def _arn(self, cluster: Cluster) -> str:
-        return f"arn:aws:elasticmapreduce:{self._region}:{ACCOUNT}:{cluster.arn_suffix}"
+        return f"arn:aws:elasticmapreduce:{self._endpoint.region}:{ACCOUNT}:{cluster.arn_suffix}"
 
 
 def _refused(message: str) -> Response:

@@ -97,6 +97,7 @@ class Endpoint:
         self._client_lock = threading.Lock()
         self._roles: dict[str, str] = {}
         self._role_policies: dict[str, tuple[policies.Policy, ...]] = {}
+        self._trust_policies: dict[str, policies.Policy] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._simulator: policies.Simulator | None = None
         self._server: BaseWSGIServer | None = None
@@ -155,16 +156,56 @@ class Endpoint:
                 )
             return self._clients[service, credentials]
 
-    def assume(self, role: str, session: str) -> Credentials:
-        """Return credentials of a session of `role`, given by its name or its ARN."""
+    def assume(self, role: str, session: str, service: str) -> Credentials:
+        """Return credentials of a session that an AWS service opens of `role`.
+
+        Parameters
+        ----------
+        role
+            The role's name or ARN.
+        session
+            The session's name.
+        service
+            The service, such as ``states``.
+
+        Raises
+        ------
+        PermissionError
+            If the role's trust policy does not let the service have it.
+        """
         name = role.rpartition("/")[2]
-        arn = f"arn:aws:iam::{ACCOUNT}:role/{name}"
-        if name not in self._role_policies:
-            self._role_policies[name] = policies.role_policies(self.client("iam"), name)
-        answer = self.client("sts").assume_role(RoleArn=arn, RoleSessionName=session[:64])
+        if not self.trusts(name, service):
+            raise PermissionError(f"{service}.amazonaws.com is not trusted with the role {name}.")
+        answer = self.client("sts").assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName=session[:64]
+        )
         given = answer["Credentials"]
         self._roles[given["AccessKeyId"]] = name
         return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+    def trusts(self, role: str, service: str) -> bool:
+        """Return whether a role's trust policy lets a service of this account have it."""
+        if self._simulator is None:
+            raise RuntimeError("The endpoint is not running.")
+        if role not in self._trust_policies:
+            found = self.client("iam").get_role(RoleName=role)["Role"]
+            self._trust_policies[role] = found["AssumeRolePolicyDocument"]
+        kinds = {
+            "states": "stateMachine:any",
+            "elasticmapreduce": "cluster/any",
+            "events": "rule/any",
+        }
+        kind = kinds.get(service, "any")
+        context = {
+            "aws:SourceAccount": ACCOUNT,
+            "aws:SourceArn": f"arn:aws:{service}:{self.region}:{ACCOUNT}:{kind}",
+        }
+        return self._simulator.allows(
+            Permission("sts:AssumeRole", f"arn:aws:iam::{ACCOUNT}:role/{role}", context),
+            principal=f"{service}.amazonaws.com",
+            policies=(),
+            resource_policy=self._trust_policies[role],
+        )
 
     def allows(self, role: str, permission: Permission) -> bool:
         """Return whether the deployed policies give `permission` to `role`."""

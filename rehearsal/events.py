@@ -55,7 +55,7 @@ def _start(endpoint: Endpoint, target: dict[str, Any], event: dict[str, Any]) ->
     unknown = target.keys() - {"Id", "Arn", "RoleArn", "RetryPolicy", "DeadLetterConfig"}
     if ":stateMachine:" not in target["Arn"] or unknown:
         raise NotImplementedError(f"The rehearsal has no target such as {target}.")
-    states = endpoint.client("stepfunctions", endpoint.assume(target["RoleArn"], "events"))
+    states = endpoint.client("stepfunctions", endpoint.assume(target["RoleArn"], "rule", "events"))
     try:
         started = states.start_execution(
             stateMachineArn=target["Arn"], name=str(uuid.uuid4()), input=json.dumps(event)

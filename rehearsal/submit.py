@@ -138,7 +138,7 @@ def start(
                 "SPARK_HOME": str(java.PYSPARK_HOME),
                 "SPARK_CONF_DIR": str(conf_dir),
                 "SPARK_DIST_CLASSPATH": class_path,
-                "SPARK_SUBMIT_OPTS": QUICK_START,
+                "SPARK_SUBMIT_OPTS": f"{QUICK_START} -Djava.io.tmpdir={folder}",
                 "YARN_CONF_DIR": str(yarn_conf_dir),
                 "HADOOP_CONF_DIR": str(yarn_conf_dir),
                 "HADOOP_USER_NAME": "hadoop",

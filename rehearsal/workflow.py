@@ -62,7 +62,7 @@ def integrations(endpoint: Endpoint) -> Iterator[None]:
 
     def client_for(region: str, service: str, state_credentials: Any = None) -> Any:
         del region  # One region is rehearsed.
-        credentials = endpoint.assume(state_credentials.role_arn, "execution")
+        credentials = endpoint.assume(state_credentials.role_arn, "execution", "states")
         return endpoint.client(service, credentials)
 
     def service_for(service_name: str) -> Any:
@@ -207,7 +207,7 @@ class _Emr(StateTaskServiceCallback):
         super(StateTaskServiceCallback, self)._eval_body(env)
 
     def _client(self, state_credentials: Any) -> Any:
-        credentials = self._endpoint.assume(state_credentials.role_arn, "execution")
+        credentials = self._endpoint.assume(state_credentials.role_arn, "execution", "states")
         return self._endpoint.client("emr", credentials)
 
     def _eval_service_task(

@@ -263,7 +263,7 @@ def _start_jvm(folder: Path) -> tuple[JavaGateway, psutil.Process]:
         port, token = launch_gateway(
             classpath=os.pathsep.join(map(str, jars)),
             java_path=str(java.java_home() / "bin" / "java"),
-            javaopts=JAVA_OPTIONS,
+            javaopts=[*JAVA_OPTIONS, f"-Djava.io.tmpdir={folder}"],
             redirect_stdout=log,
             redirect_stderr=log,
             die_on_exit=True,

@@ -23,6 +23,7 @@ UNUSED = {
     "logs:*": "Step Functions delivers its log with them; moto delivers none",
     "xray:*": "Step Functions sends its traces with them; moto sends none",
     "iam:CreateServiceLinkedRole": "AWS needs it once for each account, with the first cluster",
+    "s3:PutObjectAcl": "EMR asks for it with its logs; here logs are put without",
 }
 """Actions that the policies allow and that no path here uses, and why they stay."""
 
@@ -87,8 +88,23 @@ def test_every_right_is_used_or_explained(
     assert unexplained == {}, "remove these rights, or say above why they stay"
 
 
+def test_every_explanation_is_of_a_right_that_is_given(
+    cloud: LocalCloud, roles: dict[str, str]
+) -> None:
+    given = {action for role in roles.values() for action in allowed_actions(cloud, role)}
+    services = {f"{action.partition(':')[0]}:*" for action in given}
+    elsewhere = {"elasticmapreduce:PutManagedScalingPolicy"}  # another configuration's
+    assert (UNUSED | CONDITIONAL).keys() - elsewhere <= given | services
+
+
+@pytest.mark.parametrize("service", ["lambda", "states", "glue"])
+def test_a_role_is_trusted_with_its_own_service_alone(cloud: LocalCloud, service: str) -> None:
+    assert not cloud.endpoint.trusts(cloud.role("InstanceRole"), service)
+    assert not cloud.endpoint.trusts(cloud.role("ServiceRole"), service)
+
+
 def test_the_nodes_reach_their_batches_and_nothing_else(cloud: LocalCloud) -> None:
-    nodes = cloud.endpoint.assume(cloud.role("InstanceRole"), "curious")
+    nodes = cloud.endpoint.assume(cloud.role("InstanceRole"), "curious", "ec2")
     s3 = cloud.endpoint.client("s3", nodes)
     engineer = cloud.endpoint.client("s3")
     where: Any = {"LocationConstraint": REGION}
