@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import struct
 import threading
@@ -281,6 +282,10 @@ class _QuietHandler(MotoRequestHandler):
     def log_request(self, *_: object) -> None:
         """Say nothing."""
 
+    def connection_dropped(self, *_: object) -> None:
+        """Read no further request from a connection that is gone."""
+        self.close_connection = True
+
 
 class _Buffered:
     """A WSGI ``start_response`` that keeps what it is given."""
@@ -344,5 +349,6 @@ def _faulty(request: Request, environ: Environ, start: Any, effect: Effect) -> I
     connection: socket.socket = environ["werkzeug.socket"]
     # Closing without lingering sends a reset and not an orderly end.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    # `close` would wait for the handler's own files on the connection.
+    os.close(connection.detach())
     raise ConnectionResetError("The rehearsal reset this connection.")

@@ -48,7 +48,8 @@ class Published:
         )
 
     def assert_same(self, other: Published) -> None:
-        """Fail unless both have the same features and vectors, bit for bit."""
+        """Fail unless both have the same features, vectors and rejects, bit for bit."""
+        assert self.rejects.to_pylist() == other.rejects.to_pylist()
         for column in ("path", "label", "features"):
             assert self.features[column].equals(other.features[column]), f"{column} differs"
         for column in ("path", "label", "vector"):
