@@ -70,7 +70,7 @@ lock: $(VENV)/uv.installed ## resolve the pinned requirements anew
 
 .PHONY: clean
 clean: ## remove what was built and installed here (results in out/ stay)
-	rm -rf $(VENV) build cdk.out node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build cdk.out rehearsal/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/uv.installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -88,4 +88,7 @@ $(VENV)/job.installed: requirements-job.txt $(VENV)/uv.installed
 $(VENV)/all.installed: requirements.txt $(VENV)/uv.installed
 	@echo "Installing what developers need ..."
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	@# aws-cdk-lib and a package that it needs both bring aws_cdk/cloud_assembly_schema, and uv
+	@# installs them in any order: aws-cdk-lib's must be the last.
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --reinstall-package aws-cdk-lib
 	@touch $@ $(VENV)/job.installed
