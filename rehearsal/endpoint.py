@@ -263,13 +263,13 @@ class Endpoint:
         """Pass moto's answer on, but tell a role that may not list a missing object only 403.
 
         S3 answers 404 about a missing object to those who may list the bucket. How a condition on
-        ``s3:prefix`` counts here, where no prefix is asked for, is not documented: the object's key
-        is taken for it, as users report.
+        ``s3:prefix`` counts here, where no prefix is asked for, is not documented: the stricter
+        answer is given, so that nothing here relies on the other.
         """
         bucket, key = bucket_and_key(request)
         missing = request.service == "s3" and key and buffered.status.startswith("404")
         if role and missing:
-            listing = Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": key})
+            listing = Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {})
             if not self.allows(role, listing):
                 return _error(request, start, 403, "AccessDenied", "Access Denied")
         start(buffered.status, buffered.headers)

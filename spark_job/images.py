@@ -14,6 +14,7 @@ import io
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,6 +40,12 @@ READ_AHEAD = 64
 
 READ_AHEAD_BYTES = 128_000_000
 """Bytes in flight per task, so that large photographs do not fill the memory."""
+
+READ_AGAIN_AFTER = (0.5, 2.0, 8.0)
+"""Seconds to wait before an object that S3 did not give is asked for again."""
+
+MARKER = "_READY"
+"""Starts the batch that it lies in; it is no file of the batch."""
 
 SCHEMA = pa.schema(
     [
@@ -85,7 +92,7 @@ def require_folder(folder: Folder) -> None:
         Where `folder` does not exist or is a file.
     """
     try:
-        kind = folder.filesystem.get_file_info(folder.path).type
+        kind = _kind(folder)
     except OSError as error:
         raise UsageError(f"cannot look at {folder.uri}: {error}") from error
     if kind == fs.FileType.NotFound:
@@ -205,15 +212,32 @@ def to_images(table: pa.Table) -> list[Image]:
 
 
 def _read(folder: Folder, image: Image) -> bytes | RejectedImageError:
-    try:
-        return folder.read(image.path, limit=MAX_BYTES)
-    except FileNotFoundError as error:
-        return RejectedImageError("read", "missing", str(error))
-    except FileTooLargeError as error:
-        detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"
-        return RejectedImageError("read", "too-large", detail)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        return RejectedImageError("read", "unreadable", str(error))
+    for pause in (*READ_AGAIN_AFTER, None):
+        try:
+            return folder.read(image.path, limit=MAX_BYTES)
+        except FileNotFoundError as error:
+            return RejectedImageError("read", "missing", str(error))
+        except FileTooLargeError as error:
+            detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"
+            return RejectedImageError("read", "too-large", detail)
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            # pyarrow retries by a budget, which many failures at once use up.
+            lasting = folder.is_local or isinstance(error, ValueError) or "DENIED" in str(error)
+            if lasting or pause is None:
+                return RejectedImageError("read", "unreadable", str(error))
+            sleep(pause)
+    raise AssertionError("the last attempt returns")
+
+
+def _kind(folder: Folder) -> fs.FileType:
+    """Tell what `folder` is; in S3 by listing it.
+
+    S3 may refuse to say that an object is not there, unless the whole bucket may be listed.
+    """
+    selector = fs.FileSelector(folder.path, allow_not_found=True)
+    if not folder.is_local and folder.filesystem.get_file_info(selector):
+        return fs.FileType.Directory
+    return folder.filesystem.get_file_info(folder.path).type
 
 
 def _entries(filesystem: fs.FileSystem, path: str, *, recursive: bool) -> list[fs.FileInfo]:
@@ -241,7 +265,7 @@ def _table(folder: Folder, entries: Iterable[fs.FileInfo]) -> tuple[pa.Table, Co
     changed = []
     for info in entries:
         path = info.path[len(folder.path) + 1 :]
-        if info.type != fs.FileType.File or "/." in f"/{path}":
+        if info.type != fs.FileType.File or "/." in f"/{path}" or path == MARKER:
             continue
         if info.extension.lower() not in EXTENSIONS:
             ignored[info.extension.lower()] += 1

@@ -78,7 +78,8 @@ def run(settings: JobSettings) -> dict[str, Any]:
     with _spark_beside(settings) as (spark, listing):
         clock.lap("list and start")
         listed = listing.table.num_rows
-        LOGGER.info("%s images; Spark UI: %s", f"{listed:,}", spark.sparkContext.uiWebUrl)
+        ui = spark.sparkContext.uiWebUrl or "switched off"
+        LOGGER.info("%s images; Spark UI: %s", f"{listed:,}", ui)
         parts = plan_parts(listed, slots(spark))
         catalog.write_listing(folder, listing.table, parts)
         featurizer = Featurizer(images, folder, settings.max_pixels, ids["extractor"])

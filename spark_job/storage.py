@@ -72,7 +72,13 @@ class Folder:
             return content
 
     def read_or_none(self, name: str) -> bytes | None:
-        """Read the file `name`; None where there is none."""
+        """Read the file `name` of this very folder; None where there is none.
+
+        In S3 the folder is listed first: asking for an object that is not there may be refused
+        instead of answered, unless the whole bucket may be listed.
+        """
+        if not self.is_local and name not in self.files(recursive=False):
+            return None
         try:
             return self.read(name)
         except FileNotFoundError:
@@ -94,9 +100,9 @@ class Folder:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return _RenamedWhenClosed(path)
 
-    def files(self) -> list[str]:
-        """Name the files below this folder, sorted; none where it does not exist."""
-        selector = fs.FileSelector(self.path, allow_not_found=True, recursive=True)
+    def files(self, *, recursive: bool = True) -> list[str]:
+        """Name the files below (or right in) this folder, sorted; none where it does not exist."""
+        selector = fs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
         found = self.filesystem.get_file_info(selector)
         start = len(self.path) + 1
         return sorted(info.path[start:] for info in found if info.type == fs.FileType.File)

@@ -11,7 +11,10 @@ def summarize(receipt: dict[str, Any]) -> str:
     lines = [("images", f"{counts['listed']:,} listed, {counts['featurized']:,} featurized")]
     lines += [("rejected", f"{counts['rejected']:,}{_by_name(counts['rejects'])}")]
     if counts["ignored"]:
-        ignored = {f".{name}": count for name, count in counts["ignored"].items()}
+        ignored = {
+            f".{name}" if name else "without extension": count
+            for name, count in counts["ignored"].items()
+        }
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]
     origin = "reused" if model["reused"] else "fitted on this batch"
     lines += [

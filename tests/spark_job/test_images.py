@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Generator
 from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import boto3
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from pyarrow.fs import LocalFileSystem
 
 from spark_job import images
 from spark_job.errors import RejectedImageError, UsageError
@@ -308,3 +309,38 @@ def write_manifest(path: Path, names: list[str]) -> str:
 
         csv.write_csv(table, path)
     return str(path)
+
+
+class Unsteady(Folder):
+    """S3 that fails for a while, as it does when it is asked for too much."""
+
+    failures: ClassVar[list[str]] = []
+
+    @property
+    def is_local(self) -> bool:
+        return False
+
+    def read(self, name: str, *, limit: int | None = None) -> bytes:  # noqa: ARG002
+        if self.failures:
+            raise OSError(self.failures.pop())
+        return name.encode()
+
+
+@pytest.mark.parametrize(
+    ("failures", "outcome"),
+    [
+        (["AWS Error SLOW_DOWN"] * 3, b"a.jpg"),
+        (["AWS Error SLOW_DOWN"] * 4, "unreadable"),
+        (["AWS Error ACCESS_DENIED"], "unreadable"),
+    ],
+)
+def test_a_passing_failure_of_s3_is_waited_out(
+    failures: list[str], outcome: bytes | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "READ_AGAIN_AFTER", (0.0, 0.01, 0.02))
+    monkeypatch.setattr(Unsteady, "failures", list(failures))
+    folder = Unsteady(LocalFileSystem(), "/nowhere", "s3://nowhere")
+    ((_, content),) = read_ahead(folder, [Image("a.jpg", None, 1, None)])
+    found = content.reason if isinstance(content, RejectedImageError) else content
+    assert found == outcome
+    assert Unsteady.failures == [], "what will not pass is not asked for again"
