@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -57,7 +58,11 @@ def load_network(card: dict[str, Any]) -> bytes:
 @lru_cache(maxsize=1)
 def shared_extractor() -> Extractor:
     """Load the network once per process; Spark reuses its Python workers from task to task."""
-    return Extractor(load_network(load_card()))
+    extractor = Extractor(load_network(load_card()))
+    # pyspark collects garbage after each task; what is loaded by now is none, and need not be
+    # searched each time (18 of 89 ms between two tasks).
+    gc.freeze()
+    return extractor
 
 
 class Extractor:
