@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -18,11 +17,16 @@ if TYPE_CHECKING:
 
 
 def group_parts(rows: list[int], groups: int) -> list[list[int]]:
-    """Spread the parts that have rows over at most `groups` runs of consecutive parts."""
-    parts = [part for part, count in enumerate(rows) if count]
-    groups = min(groups, len(parts))
-    bounds = [len(parts) * number // groups for number in range(groups + 1)] if groups else [0]
-    return [parts[start:end] for start, end in pairwise(bounds)]
+    """Spread the parts that have rows over at most `groups` runs of parts, of about equal rows."""
+    total = sum(rows)
+    grouped: dict[int, list[int]] = {}
+    before = 0
+    for part, count in enumerate(rows):
+        if count:
+            middle = 2 * before + count
+            grouped.setdefault(middle * groups // (2 * total), []).append(part)
+        before += count
+    return list(grouped.values())
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def _featurize(
 
 
 def _moments(spark: SparkSession, folder: Folder, rows: list[int]) -> Moments:
-    groups = group_parts(rows, min(MOST_MOMENTS, 2 * slots(spark)))
+    groups = group_parts(rows, min(MOST_MOMENTS, slots(spark)))
     partial = run_parts(spark, "moments", MomentsPass(folder, groups), [1] * len(groups))
     # In the groups' order, so that the last bits do not depend on which task ended first.
     moments = reduce(Moments.merge, map(Moments.from_bytes, partial), Moments.empty(FEATURES))
@@ -175,7 +175,7 @@ def _moments(spark: SparkSession, folder: Folder, rows: list[int]) -> Moments:
 def _project(
     spark: SparkSession, folder: Folder, rows: list[int], model: PCAModel, ids: dict[str, str]
 ) -> None:
-    groups = group_parts(rows, 4 * slots(spark))
+    groups = group_parts(rows, slots(spark))
     projection = ProjectionPass(folder, groups, model, ids)
     written = run_parts(spark, "vectors", projection, [1] * len(groups))
     require_equal("vectors written", sum(map(int, written)), sum(rows))
