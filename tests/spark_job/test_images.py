@@ -344,3 +344,12 @@ def test_a_passing_failure_of_s3_is_waited_out(
     found = content.reason if isinstance(content, RejectedImageError) else content
     assert found == outcome
     assert Unsteady.failures == [], "what will not pass is not asked for again"
+
+
+def test_the_marker_that_starts_a_batch_is_no_file_of_it(tmp_path: Path) -> None:
+    (tmp_path / "Plum").mkdir()
+    for name in ("_READY", "notes", "Plum/_READY", "Plum/1.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    listing = list_images(open_folder(str(tmp_path)))
+    assert listing.table["path"].to_pylist() == ["Plum/1.jpg"]
+    assert listing.ignored == Counter({"": 2}), "only the batch's own marker is passed over"
