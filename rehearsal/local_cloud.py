@@ -120,8 +120,9 @@ class LocalCloud(Pipeline):
 
     def _abort_all(self) -> None:
         for machine in self.machines().values():
-            for arn in self.executions(machine):
-                with contextlib.suppress(ClientError, BotoCoreError):
+            # Another user of moto in this process may have emptied its memory meanwhile.
+            with contextlib.suppress(ClientError, BotoCoreError):
+                for arn in self.executions(machine):
                     if self.outcome(arn).status == "RUNNING":
                         self.abort(arn)
 

@@ -31,6 +31,7 @@ CONDITIONAL = {
     "elasticmapreduce:CancelSteps": "Step Functions cancels a step whose execution is stopped",
     "elasticmapreduce:DescribeCluster": "only a failure asks for it",
     "elasticmapreduce:PutManagedScalingPolicy": "only a deployment with managed scaling asks",
+    "states:DescribeExecution": "only a marker that comes while its run goes on asks for it",
     "s3:AbortMultipartUpload": "only a failed upload of a large file asks for it",
     "s3:DeleteObject": "only a run that is repeated under its name asks for it",
 }
