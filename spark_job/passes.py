@@ -31,18 +31,20 @@ def group_parts(rows: list[int], groups: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class MomentsPass:
-    """Moments of each group of parts of a run's features."""
+    """Moments of each group of parts of a run's features, in files for the driver to merge."""
 
     run: Folder
     groups: list[list[int]]
 
     def __call__(self, group: int) -> bytes:
-        """Serialized moments of group number `group`."""
+        """Write the moments of group number `group`; the file's name in the run's folder."""
         moments = Moments.empty(FEATURES)
         for part in self.groups[group]:
             table = catalog.read_part(self.run, "features", part, ["features"])
             moments = moments.merge(Moments.of(catalog.as_matrix(table["features"])))
-        return moments.to_bytes()
+        name = f"moments-{group}.npz"
+        self.run.write(name, moments.to_bytes())
+        return name.encode()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
+from zipimport import zipimporter
 
 import pyarrow as pa
 
@@ -59,3 +62,16 @@ def _apply(
             if done is not None:
                 done += weights[part]
             yield pa.RecordBatch.from_pydict({"part": [part], "receipt": [receipt]})
+    _shorten_the_pause()
+
+
+def _shorten_the_pause() -> None:
+    """Spare this worker most of what pyspark does between two tasks, 110 ms on a slow machine."""
+    # It collects garbage: what is loaded after the first task is none, and need not be searched.
+    if not gc.get_freeze_count():
+        gc.freeze()
+    # It invalidates the import caches, on which each zip on the path (pyspark, py4j, a jar) is
+    # read again at once. Without its finder that waits for an import that looks there.
+    for path, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimporter):
+            del sys.path_importer_cache[path]

@@ -12,12 +12,15 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from pyarrow import parquet
 
-from tests.spark_job.jobs import Job, run_job
+from spark_job.session import start_spark
+from tests.spark_job.jobs import Job, environment_with, run_job
 from tests.spark_job.photographs import GOOD, encoded, fruit, plant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pyspark.sql import SparkSession
 
 S3_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -26,6 +29,17 @@ S3_ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+@pytest.fixture(scope="package")
+def spark() -> Iterator[SparkSession]:
+    """Spark in this process, for what no whole job shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment_with({}).items():  # start_spark sets JAVA_HOME and others
+            patch.setenv(name, value)
+        spark = start_spark("local[1]", "tests")
+    yield spark
+    spark.stop()
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from spark_job import pca
 from spark_job.errors import JobError
 from spark_job.moments import Moments
-from tests.spark_job.jobs import environment_with
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pyspark.sql import SparkSession
 
 
 def correlated(rows: int, features: int, *, seed: int = 0) -> NDArray[np.float64]:
@@ -55,29 +55,18 @@ def test_components_equal_those_of_scikit_learn(
 
 
 @pytest.mark.spark
-def test_components_equal_those_of_spark_ml(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_components_equal_those_of_spark_ml(spark: SparkSession) -> None:
     from pyspark.ml import feature
     from pyspark.ml.linalg import Vectors
 
-    from spark_job.session import start_spark
-
-    for name, value in environment_with({}).items():  # start_spark sets JAVA_HOME and others
-        monkeypatch.setenv(name, value)
     table = correlated(120, 12)
     model = pca.fit(Moments.of(table), components=5)
-    spark = start_spark("local[1]", "pca reference")
-    try:
-        frame = spark.createDataFrame(
-            [(Vectors.dense(row),) for row in table.tolist()], ["raw"]
-        ).coalesce(1)
-        scaler = feature.StandardScaler(
-            inputCol="raw", outputCol="scaled", withMean=True, withStd=True
-        )
-        scaled = scaler.fit(frame).transform(frame)
-        reference = feature.PCA(k=5, inputCol="scaled", outputCol="vector").fit(scaled)
-        components, ratios = reference.pc.toArray().T, reference.explainedVariance.toArray()
-    finally:
-        spark.stop()
+    rows = [(Vectors.dense(row),) for row in table.tolist()]
+    frame = spark.createDataFrame(rows, ["raw"]).coalesce(1)
+    scaler = feature.StandardScaler(inputCol="raw", outputCol="scaled", withMean=True, withStd=True)
+    scaled = scaler.fit(frame).transform(frame)
+    reference = feature.PCA(k=5, inputCol="scaled", outputCol="vector").fit(scaled)
+    components, ratios = reference.pc.toArray().T, reference.explainedVariance.toArray()
     assert np.abs(model.explained_variance_ratio[:5] - ratios).max() < 1e-9
     assert (np.abs((model.components * components).sum(axis=1)) > 1 - 1e-9).all()
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.spark
 
@@ -177,20 +178,10 @@ class TestReadingAsAUser:
         ).fetchall()
         assert sizes == [(job.receipt["model"]["k"],)]
 
-    def test_spark(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-        from spark_job.session import start_spark
-
-        monkeypatch.setenv("PYSPARK_PYTHON", "")
-        monkeypatch.setenv("JAVA_HOME", "")
-        monkeypatch.setenv("PYTHONPATH", "")
-        spark = start_spark("local[1]", "reader")
-        try:
-            frame = spark.read.parquet(str(job.run / "features"))
-            kinds = dict(frame.dtypes)
-            counts = frame.selectExpr("count(*)", "sum(size(features))").collect()
-        finally:
-            spark.stop()
-        assert kinds["features"] == "array<float>"
+    def test_spark(self, job: Job, spark: SparkSession) -> None:
+        frame = spark.read.parquet(str(job.run / "features"))
+        counts = frame.selectExpr("count(*)", "sum(size(features))").collect()
+        assert dict(frame.dtypes)["features"] == "array<float>"
         featurized = job.receipt["counts"]["featurized"]
         assert [tuple(row) for row in counts] == [(featurized, featurized * 1280)]
 
