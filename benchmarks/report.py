@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.results import GB, featurize_rate, targets
+from benchmarks.results import GB, SCRIPT_RUNS, featurize_rate, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,7 +44,8 @@ def render(results: Results, context: Context) -> str:
         "Each row is one program in fresh processes, timed from interpreter start to exit, at two "
         "sizes; memory is the sum over all its processes. The ceiling reads, decodes and infers "
         f"with the job's own code in a plain process per core. The notebook ran its network "
-        f"{passes:.1f} times on each image, because each pass over uncached features does.",
+        f"{passes:.1f} times on each image, because each pass over uncached features does. Of the "
+        f"single-machine script's {SCRIPT_RUNS} runs at each size the fastest counts.",
         "## The job by stage, in seconds",
         _stages(results),
         "Start and exit is what lies outside the receipt: imports before it, Spark's stop after "

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
 
 GB = 1e9
 
+SCRIPT_RUNS = 5
+"""Runs of the single-machine script at each size, of which the fastest counts.
+
+TensorFlow's threads work side by side in some runs and wait for each other in others, at the same
+CPU time: 36 or 54 s on the same images, and the job is held against its rival's best.
+"""
+
 
 class TwoSizes(NamedTuple):
     """A program on a small and on a large subset, one right after the other."""
@@ -42,7 +49,7 @@ class Results:
     slow_reads
         ``slow_reads[i]``, beside ``jobs[i].large``: the same with latency added to each read.
     notebook, script
-        The rivals.
+        The rivals; the script at its best of `SCRIPT_RUNS`.
     """
 
     ceilings: list[TwoSizes]
