@@ -28,6 +28,7 @@ class Context:
 
 def render(results: Results, context: Context) -> str:
     """Render the whole page."""
+    slope, whole = results.possible_ratios(results.script)
     passes = results.notebook.large.details["inferred"] / results.notebook.large.images
     sections = [
         "# Benchmark results",
@@ -38,7 +39,9 @@ def render(results: Results, context: Context) -> str:
         "## Targets",
         _targets(results),
         "By slope: rates between two sizes, so without start-up. Whole: time of the rival, on the "
-        "line through its two sizes, over the job's time at the job's larger size.",
+        "line through its two sizes, over the job's time at the job's larger size. No job on Spark "
+        f"could pass {slope:.2f} times the single-machine script by slope and {whole:.2f} whole "
+        "here: that is the ceiling's rate, without and after an empty Spark job's time.",
         "## Whole programs",
         _programs(results),
         "Each row is one program in fresh processes, timed from interpreter start to exit, at two "

@@ -85,6 +85,13 @@ class Results:
         at_two_sizes = [run for job in self.jobs for run in job]
         return [job for job, _ in self.fixed_costs] + at_two_sizes + self.slow_reads
 
+    def possible_ratios(self, rival: TwoSizes) -> tuple[float, float]:
+        """Bounds of `slope_ratio` and `whole_ratio`: the ceiling, after an empty Spark job."""
+        ceiling = median(pair.slope for pair in self.ceilings)
+        start = median(empty.seconds for _, empty in self.fixed_costs)
+        largest = self.jobs[0].large.images
+        return ceiling / rival.slope, rival.seconds_for(largest) / (start + largest / ceiling)
+
     def slope_ratio(self, rival: TwoSizes) -> float:
         """How many times the rival's rate the job reaches, start-up aside."""
         return median(job.slope for job in self.jobs) / rival.slope
