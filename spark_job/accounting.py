@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from spark_job.images import Listing
     from spark_job.storage import Folder
 
+MOST_NAMED = 8
+
 
 def count(listing: Listing, receipts: list[dict[str, Any]]) -> dict[str, Any]:
     """Add the parts' counts up; images listed = featurized + rejected, or the run fails."""
@@ -80,6 +82,8 @@ def sum_of(receipts: list[dict[str, Any]], key: str) -> dict[str, Any]:
 
 
 def in_words(counts: Counter[str] | dict[str, int]) -> str:
-    """Render counts by name, the largest first."""
+    """Render counts by name, the largest first; what is beyond `MOST_NAMED` together."""
     most_first = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{number:,} {name or 'without extension'}" for name, number in most_first)
+    words = [f"{number:,} {name or 'without extension'}" for name, number in most_first]
+    others = sum(number for _, number in most_first[MOST_NAMED:])
+    return ", ".join(words[:MOST_NAMED]) + (f" and {others:,} of other kinds" if others else "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from spark_job.accounting import in_words
+
 
 def summarize(receipt: dict[str, Any]) -> str:
     """Render counts, rejects by reason, components, speed, time per stage, where results are."""
@@ -11,10 +13,7 @@ def summarize(receipt: dict[str, Any]) -> str:
     lines = [("images", f"{counts['listed']:,} listed, {counts['featurized']:,} featurized")]
     lines += [("rejected", f"{counts['rejected']:,}{_by_name(counts['rejects'])}")]
     if counts["ignored"]:
-        ignored = {
-            f".{name}" if name else "without extension": count
-            for name, count in counts["ignored"].items()
-        }
+        ignored = {name and f".{name}": count for name, count in counts["ignored"].items()}
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]
     origin = "reused" if model["reused"] else "fitted on this batch"
     lines += [
@@ -32,6 +31,4 @@ def summarize(receipt: dict[str, Any]) -> str:
 
 
 def _by_name(counts: dict[str, int]) -> str:
-    if not counts:
-        return ""
-    return " (" + ", ".join(f"{count:,} {name}" for name, count in counts.items()) + ")"
+    return f" ({in_words(counts)})" if counts else ""
