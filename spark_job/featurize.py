@@ -29,17 +29,25 @@ if TYPE_CHECKING:
     from spark_job.storage import Folder
 
 
-def plan_parts(images: int, slots: int) -> list[int]:
-    """Number of images per part, for `images` over `slots` tasks at a time.
+PART_IMAGES = 1024
+"""Most images of a part, which bounds what a lost executor costs."""
+
+PART_BYTES = 256_000_000
+"""The same for photographs of megabytes: about ten seconds, so that the progress moves."""
+
+
+def plan_parts(images: int, slots: int, mean_bytes: float = 0.0) -> list[int]:
+    """Number of images per part, for `images` of `mean_bytes` over `slots` tasks at a time.
 
     Guided self-scheduling (C. D. Polychronopoulos, D. J. Kuck, IEEE Trans. Computers C-36(12),
     1987): each part takes its share of half of what remains, so that tasks are few and still end
-    together. At most 1,024, which bounds what a lost executor costs.
+    together.
     """
-    smallest = min(64, -(-images // slots))
+    largest = max(1, int(min(PART_IMAGES, PART_BYTES / max(mean_bytes, 1.0))))
+    smallest = min(64, largest, -(-images // slots))
     parts = []
     while images:
-        size = min(images, max(smallest, min(1024, images // (2 * slots))))
+        size = min(images, max(smallest, min(largest, images // (2 * slots))))
         parts.append(size)
         images -= size
     return parts

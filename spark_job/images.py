@@ -72,6 +72,11 @@ class Listing:
     table: pa.Table
     ignored: Counter[str]
 
+    @property
+    def mean_bytes(self) -> float:
+        """Mean size of the images whose size is known; 0 where none is."""
+        return pc.mean(self.table["bytes"]).as_py() or 0.0
+
 
 @dataclass(frozen=True)
 class Image:

@@ -80,7 +80,7 @@ def run(settings: JobSettings) -> dict[str, Any]:
         listed = listing.table.num_rows
         ui = spark.sparkContext.uiWebUrl or "switched off"
         LOGGER.info("%s images; Spark UI: %s", f"{listed:,}", ui)
-        parts = plan_parts(listed, slots(spark))
+        parts = plan_parts(listed, slots(spark), listing.mean_bytes)
         catalog.write_listing(folder, listing.table, parts)
         featurizer = Featurizer(images, folder, settings.max_pixels, ids["extractor"])
         receipts = _featurize(spark, featurizer, parts)

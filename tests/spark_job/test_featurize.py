@@ -39,6 +39,13 @@ def test_parts_hold_all_images_and_keep_every_slot_busy_to_the_end(images: int, 
     assert len(parts) <= images / 1024 + slots * 12 + 1
 
 
+def test_parts_of_large_photographs_are_short() -> None:
+    parts = plan_parts(2_000, 2, 3_500_000)
+    assert sum(parts) == 2_000
+    assert parts[0] == 73
+    assert set(plan_parts(5, 2, 1e9)) == {1}
+
+
 class Setting:
     """A batch's folder, listed in parts, and what featurizes them."""
 

@@ -54,7 +54,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
 def test_every_image_is_listed_once_with_label_size_and_version(folder: Folder) -> None:
     for size, name in enumerate(AWKWARD):
         folder.write(name, bytes(size))
-    table = list_images(folder).table
+    listing = list_images(folder)
+    table = listing.table
+    assert listing.mean_bytes == (len(AWKWARD) - 1) / 2
     assert table["path"].to_pylist() == sorted(AWKWARD)
     labels = dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True))
     assert labels["Apple Red 1/a photo.jpg"] == "Apple Red 1"
@@ -140,7 +142,9 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "parquet", "CSV"])
 def test_a_manifest_names_the_images(folder: Folder, tmp_path: Path, kind: str) -> None:
     manifest = write_manifest(tmp_path / f"manifest.{kind}", AWKWARD)
-    table = read_manifest(manifest, folder).table
+    listing = read_manifest(manifest, folder)
+    table = listing.table
+    assert listing.mean_bytes == 0
     assert table.schema == images.SCHEMA
     assert table["path"].to_pylist() == sorted(AWKWARD)
     assert table["bytes"].null_count == table["version"].null_count == len(AWKWARD)
