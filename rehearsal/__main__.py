@@ -33,6 +33,8 @@ def main() -> int:
     parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
     parser.add_argument("--keep", action="store_true", help="keep the work folder, logs included")
     arguments = parser.parse_args()
+    if any(map(str.isspace, str(ROOT))):
+        parser.error(f"YARN starts nothing from a path with a space; move {str(ROOT)!r}")
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.filterwarnings("ignore", module="moto")
     images, batch = _batch(arguments.images)

@@ -89,6 +89,11 @@ def _java_version(home: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def _quoted(path: str) -> str:
+    """Quote a path for a line of Java options, which spark-submit splits as a shell would."""
+    return '"' + path.replace("\\", r"\\").replace('"', r"\"") + '"'
+
+
 def _local_configuration(master: str) -> dict[str, str]:
     here = str(Path(__file__).resolve().parent)
     package = str(Path(here).parent)
@@ -107,5 +112,5 @@ def _local_configuration(master: str) -> dict[str, str]:
         # The JVM only hands out tasks: the second compiler would cost more than it saves (of 7.7 s
         # of JVM time for a small job, 3.5 s), on cores that infer meanwhile.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 "
-        f"-Dlog4j2.configurationFile={here}/log4j2.properties",
+        f"-Dlog4j2.configurationFile={_quoted(here)}/log4j2.properties",
     }

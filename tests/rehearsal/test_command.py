@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rehearsal import __main__ as command
+
 pytestmark = pytest.mark.rehearsal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -19,10 +21,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "x.jpg").write_bytes(b"x")
-    command = [sys.executable, "-u", "-m", "rehearsal", "--images", str(tmp_path / "images")]
+    arguments = [sys.executable, "-u", "-m", "rehearsal", "--images", str(tmp_path / "images")]
     mark = {"ORCHARD_TEST_MARK": str(tmp_path), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env={**os.environ, **mark}, stdout=subprocess.PIPE, text=True
+        arguments, cwd=REPOSITORY, env={**os.environ, **mark}, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -34,6 +36,17 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     left = [p for p in psutil.process_iter() if _belongs(p, str(tmp_path))]
     assert left == []
     assert list(tmp_path.glob("orchard-rehearsal-*")) == []
+
+
+def test_a_path_with_a_space_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "ROOT", Path("/home/a user/orchard"))
+    monkeypatch.setattr(sys, "argv", ["rehearsal"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert "move '/home/a user/orchard'" in capsys.readouterr().err
 
 
 def _belongs(process: psutil.Process, mark: str) -> bool:

@@ -22,7 +22,7 @@ from spark_job.extractor import extractor_id, load_card
 from spark_job.moments import Moments
 from spark_job.pca import PCAModel
 from spark_job.storage import open_folder
-from tests.spark_job.jobs import Job, files_below, read_json, run_job
+from tests.spark_job.jobs import REPOSITORY, Job, files_below, read_json, run_job
 from tests.spark_job.photographs import BAD, GOOD
 
 if TYPE_CHECKING:
@@ -219,6 +219,14 @@ def other(
     environment = {"LC_ALL": "C"} if request.param == "local[1]" else {}
     output = tmp_path_factory.mktemp("other")
     return run_job(photographs, output, *options, environment=environment)
+
+
+def test_the_code_may_lie_in_a_folder_of_any_name(few: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / 'it\'s my "code"'
+    shutil.copytree(REPOSITORY / "spark_job", checkout / "spark_job")
+    ended = run_job(few, tmp_path / "out", folder=checkout)
+    assert ended.exit_code == 0, ended.err
+    assert "WARN" not in ended.err, "the log4j2 configuration is found"
 
 
 class TestPartitioning:
