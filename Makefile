@@ -40,7 +40,7 @@ benchmark: $(VENV)/all.installed ## measure speed (IMAGES=/path/to/images WEIGHT
 
 .PHONY: export-model
 export-model: $(VENV)/all.installed ## export the network from Keras (WEIGHTS=/path/to/weights.h5, or Keras' download)
-	@$(BIN)/python -m spark_job.model.export $(call quoted,$(WEIGHTS))
+	@$(BIN)/python -m spark_job.networks.export $(call quoted,$(WEIGHTS))
 
 .PHONY: wheelhouse
 wheelhouse: $(VENV)/all.installed ## collect what cluster nodes install (ARCH=x86_64 or arm64)

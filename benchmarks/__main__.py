@@ -21,7 +21,7 @@ from benchmarks.report import Context, render
 from benchmarks.results import SCRIPT_RUNS, Results, TwoSizes
 from benchmarks.subset import copy_subset, list_paths
 from spark_job.errors import JobError
-from spark_job.extractor import load_card
+from spark_job.networks.extractor import load_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable

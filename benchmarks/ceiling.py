@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
-from spark_job.extractor import shared_extractor
+from spark_job.networks.extractor import shared_extractor
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import sys
 
 from pyspark.sql import SparkSession
 
-from spark_job.session import find_java
+from spark_job.engines.spark import find_java
 
 
 def main() -> None:

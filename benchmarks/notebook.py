@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, element_at, split
 from pyspark.sql.pandas.functions import pandas_udf
 
-from spark_job.session import find_java
+from spark_job.engines.spark import find_java
 
 if TYPE_CHECKING:
     from pyspark.accumulators import Accumulator

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spark_job.images import list_images
-from spark_job.storage import open_folder
+from spark_job.listing import list_images
+from spark_job.objects import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 # Absolute imports: spark-submit runs this file alone, beside the zipped package.
 from spark_job import catalog
 from spark_job.errors import JobError
+from spark_job.objects import open_folder
 from spark_job.pipeline import run
 from spark_job.settings import parse_args
-from spark_job.storage import open_folder
 from spark_job.summary import summarize
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from spark_job import catalog
 from spark_job.errors import JobError, NoImagesError, TooManyRejectsError
 
 if TYPE_CHECKING:
-    from spark_job.images import Listing
-    from spark_job.storage import Folder
+    from spark_job.listing import Listing
+    from spark_job.objects import Folder
 
 MOST_NAMED = 8
 

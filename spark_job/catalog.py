@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from spark_job import images
+from spark_job import listing
 from spark_job.errors import UsageError
 from spark_job.pca import PCAModel
 from spark_job.settings import FEATURES
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from spark_job.storage import Folder
+    from spark_job.objects import Folder
 
 LISTING = "images.parquet"
 
 FEATURES_SCHEMA = pa.schema(
     [
-        *images.SCHEMA,
+        *listing.SCHEMA,
         ("sha256", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -44,7 +44,7 @@ FEATURES_SCHEMA = pa.schema(
     ]
 )
 REJECTS_SCHEMA = pa.schema(
-    [*images.SCHEMA, ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+    [*listing.SCHEMA, ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 )
 
 
@@ -95,12 +95,12 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str) -> Folder:
     return folder
 
 
-def write_listing(run: Folder, listing: pa.Table, parts: list[int]) -> None:
+def write_listing(run: Folder, table: pa.Table, parts: list[int]) -> None:
     """Write what was listed, one row group per part, so that a worker reads only its own."""
-    with run.create(LISTING) as stream, parquet.ParquetWriter(stream, listing.schema) as writer:
+    with run.create(LISTING) as stream, parquet.ParquetWriter(stream, table.schema) as writer:
         start = 0
         for size in parts:
-            writer.write_table(listing.slice(start, size), row_group_size=size)
+            writer.write_table(table.slice(start, size), row_group_size=size)
             start += size
 
 

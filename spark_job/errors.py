@@ -35,7 +35,7 @@ class RejectedImageError(Exception):
     stage
         Where it fell out: ``read``, ``decode`` or ``infer``.
     reason
-        One of the words documented in :mod:`spark_job.decode` and :mod:`spark_job.images`.
+        One of the words documented in :mod:`spark_job.decode` and :mod:`spark_job.reading`.
     detail
         What exactly was wrong, for a person.
     """

@@ -18,15 +18,15 @@ import pyarrow as pa
 from spark_job import catalog
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
-from spark_job.extractor import shared_extractor
-from spark_job.images import read_ahead, to_images
+from spark_job.networks.extractor import shared_extractor
+from spark_job.reading import read_ahead, to_images
 from spark_job.settings import FEATURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from spark_job.images import Image
-    from spark_job.storage import Folder
+    from spark_job.objects import Folder
+    from spark_job.reading import Image
 
 
 PART_IMAGES = 1024

@@ -12,8 +12,8 @@ from spark_job.settings import DEFAULT_VARIANCE, FEATURES
 
 if TYPE_CHECKING:
     from spark_job.moments import Moments
+    from spark_job.objects import Folder
     from spark_job.settings import JobSettings
-    from spark_job.storage import Folder
 
 LOGGER = logging.getLogger("orchard")
 

@@ -12,8 +12,8 @@ from spark_job.moments import Moments
 from spark_job.settings import FEATURES
 
 if TYPE_CHECKING:
+    from spark_job.objects import Folder
     from spark_job.pca import PCAModel
-    from spark_job.storage import Folder
 
 
 def group_parts(rows: list[int], groups: int) -> list[list[int]]:

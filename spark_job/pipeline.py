@@ -21,29 +21,28 @@ from spark_job.accounting import (
     settle_tables,
     sum_of,
 )
+from spark_job.engines.spark import run_parts, slots, start_spark
 from spark_job.errors import NoImagesError
-from spark_job.extractor import extractor_id, load_card, load_network
 from spark_job.featurize import Featurizer, plan_parts
-from spark_job.images import list_images, read_manifest, require_folder
+from spark_job.listing import list_images, read_manifest, require_folder
 from spark_job.models import current_model, fit_model
 from spark_job.moments import Moments
+from spark_job.networks.extractor import extractor_id, load_card, load_network
+from spark_job.objects import open_folder
 from spark_job.passes import MomentsPass, ProjectionPass, group_parts
 from spark_job.progress import Progress
-from spark_job.receipt import Clock, versions
-from spark_job.session import slots, start_spark
+from spark_job.receipts import Clock, versions
 from spark_job.settings import FEATURES
-from spark_job.stage import run_parts
-from spark_job.storage import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyspark.sql import SparkSession
 
-    from spark_job.images import Listing
+    from spark_job.listing import Listing
+    from spark_job.objects import Folder
     from spark_job.pca import PCAModel
     from spark_job.settings import JobSettings
-    from spark_job.storage import Folder
 
 LOGGER = logging.getLogger("orchard")
 

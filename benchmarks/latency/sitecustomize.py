@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-MODULE = "spark_job.storage"
+MODULE = "spark_job.objects"
 
 
 class SlowModuleFinder(MetaPathFinder):

@@ -58,7 +58,7 @@ def test_rivals_see_the_jobs_pixels(images: Path) -> None:
 @pytest.mark.spark
 def test_notebook_reduces_features_as_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import notebook
-    from spark_job.session import start_spark
+    from spark_job.engines.spark import start_spark
 
     for name in ("JAVA_HOME", "PYSPARK_PYTHON", "PYTHONPATH"):  # start_spark sets them
         monkeypatch.setenv(name, os.environ.get(name, ""))

@@ -7,8 +7,8 @@ import pytest
 from demo.synthetic import FRUITS, make_batch
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
-from spark_job.images import list_images
-from spark_job.storage import open_folder
+from spark_job.listing import list_images
+from spark_job.objects import open_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from pyarrow import parquet
 
-from spark_job.session import start_spark
+from spark_job.engines.spark import start_spark
 from tests.spark_job.jobs import Job, environment_with, run_job
 from tests.spark_job.photographs import GOOD, encoded, fruit, plant
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from spark_job import catalog, images, pca
+from spark_job import catalog, pca
 from spark_job.errors import UsageError
+from spark_job.listing import SCHEMA
 from spark_job.moments import Moments
+from spark_job.objects import Folder, open_folder
 from spark_job.passes import group_parts
-from spark_job.storage import Folder, open_folder
 from tests.spark_job.jobs import files_below
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def test_a_models_id_depends_on_all_that_determines_it() -> None:
 
 def test_a_listing_is_read_part_by_part(output: Folder) -> None:
     names = [f"a/{number}.jpg" for number in range(10)]
-    listing = pa.table([names, ["a"] * 10, list(range(10)), ["v"] * 10], schema=images.SCHEMA)
+    listing = pa.table([names, ["a"] * 10, list(range(10)), ["v"] * 10], schema=SCHEMA)
     parts = [5, 4, 1]
     catalog.write_listing(output, listing, parts)
     found = [catalog.read_part_of_listing(output, part) for part in range(3)]

@@ -15,10 +15,10 @@ from pyarrow import parquet
 
 from spark_job import catalog, featurize
 from spark_job.decode import decode
-from spark_job.extractor import shared_extractor
 from spark_job.featurize import Featurizer, plan_parts
-from spark_job.images import list_images
-from spark_job.storage import open_folder
+from spark_job.listing import list_images
+from spark_job.networks.extractor import shared_extractor
+from spark_job.objects import open_folder
 from tests.spark_job.jobs import files_below
 from tests.spark_job.photographs import plant
 

@@ -15,17 +15,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from pyarrow.fs import LocalFileSystem
 
-from spark_job import images
+from spark_job import reading
 from spark_job.errors import RejectedImageError, UsageError
-from spark_job.images import (
-    Image,
-    list_images,
-    read_ahead,
-    read_manifest,
-    require_folder,
-    to_images,
-)
-from spark_job.storage import Folder, open_folder
+from spark_job.listing import SCHEMA, list_images, read_manifest, require_folder
+from spark_job.objects import Folder, open_folder
+from spark_job.reading import Image, read_ahead, to_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,7 +139,7 @@ def test_a_manifest_names_the_images(folder: Folder, tmp_path: Path, kind: str) 
     listing = read_manifest(manifest, folder)
     table = listing.table
     assert listing.mean_bytes == 0
-    assert table.schema == images.SCHEMA
+    assert table.schema == SCHEMA
     assert table["path"].to_pylist() == sorted(AWKWARD)
     assert table["bytes"].null_count == table["version"].null_count == len(AWKWARD)
     for name in AWKWARD:
@@ -232,7 +226,7 @@ def test_an_unreadable_file_is_a_reject(tmp_path: Path) -> None:
 
 def test_a_huge_file_is_a_reject_and_not_read(tmp_path: Path) -> None:
     with (tmp_path / "x.jpg").open("wb") as file:
-        file.truncate(images.MAX_BYTES + 1)  # sparse: it takes no space
+        file.truncate(reading.MAX_BYTES + 1)  # sparse: it takes no space
     [(_, content)] = read_ahead(open_folder(str(tmp_path)), [Image("x.jpg", None, None, None)])
     assert outcome(content) == ("read", "too-large")
 
@@ -262,8 +256,8 @@ def test_reading_ahead_keeps_order_and_both_limits(
     listed = [Image(str(n), None, size if told else None, None) for n, size in enumerate(sizes)]
     Watched.begun = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "READ_AHEAD", ahead)
-        patch.setattr(images, "READ_AHEAD_BYTES", most)
+        patch.setattr(reading, "READ_AHEAD", ahead)
+        patch.setattr(reading, "READ_AHEAD_BYTES", most)
         taken = 0
         for image, _ in read_ahead(Watched(None, "", ""), listed):
             assert image.path == str(taken)
@@ -281,11 +275,11 @@ def test_reading_ahead_keeps_order_and_both_limits(
 def test_reading_stops_when_the_caller_does(tmp_path: Path) -> None:
     listed = [Image(str(n), None, None, None) for n in range(10_000)]
     Watched.begun = 0
-    reading = read_ahead(Watched(None, "", ""), listed)
-    next(reading)
-    assert isinstance(reading, Generator)
-    reading.close()
-    assert Watched.begun <= images.READ_AHEAD + 1
+    contents = read_ahead(Watched(None, "", ""), listed)
+    next(contents)
+    assert isinstance(contents, Generator)
+    contents.close()
+    assert Watched.begun <= reading.READ_AHEAD + 1
     assert tmp_path.exists()
 
 
@@ -341,7 +335,7 @@ class Unsteady(Folder):
 def test_a_passing_failure_of_s3_is_waited_out(
     failures: list[str], outcome: bytes | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "READ_AGAIN_AFTER", (0.0, 0.01, 0.02))
+    monkeypatch.setattr(reading, "READ_AGAIN_AFTER", (0.0, 0.01, 0.02))
     monkeypatch.setattr(Unsteady, "failures", list(failures))
     folder = Unsteady(LocalFileSystem(), "/nowhere", "s3://nowhere")
     ((_, content),) = read_ahead(folder, [Image("a.jpg", None, 1, None)])

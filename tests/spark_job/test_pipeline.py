@@ -18,10 +18,10 @@ from PIL import Image
 from pyarrow import dataset, parquet
 
 from spark_job import pca
-from spark_job.extractor import extractor_id, load_card
 from spark_job.moments import Moments
+from spark_job.networks.extractor import extractor_id, load_card
+from spark_job.objects import open_folder
 from spark_job.pca import PCAModel
-from spark_job.storage import open_folder
 from tests.spark_job.jobs import REPOSITORY, Job, files_below, read_json, run_job
 from tests.spark_job.photographs import BAD, GOOD
 

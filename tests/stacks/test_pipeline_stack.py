@@ -146,8 +146,8 @@ def test_the_jobs_zip_holds_the_package_and_its_network(tmp_path: Path) -> None:
     assert {
         "spark_job/__init__.py",
         "spark_job/pipeline.py",
-        "spark_job/model/mobilenet_v2.tflite",
-        "spark_job/model/mobilenet_v2.json",
+        "spark_job/networks/mobilenet_v2/network.tflite",
+        "spark_job/networks/mobilenet_v2/card.json",
     } <= names
     assert all(name.startswith("spark_job/") for name in names)
     assert not [name for name in names if "__pycache__" in name or name.endswith("export.py")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_job.images import EXTENSIONS
+from spark_job.listing import EXTENSIONS
 from spark_job.settings import parse_args
 from stacks.workflow import IMAGE_SUFFIXES
 from tests.stacks.definitions import Answer, Outcome, RefusalError, edges, execute, rendered, tasks

@@ -14,7 +14,13 @@ from pyarrow import parquet
 
 from spark_job.decode import decode
 from spark_job.errors import JobError
-from spark_job.extractor import Extractor, extractor_id, load_card, load_network, shared_extractor
+from spark_job.networks.extractor import (
+    Extractor,
+    extractor_id,
+    load_card,
+    load_network,
+    shared_extractor,
+)
 from tests.spark_job.photographs import fruit
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ def test_features_tell_images_apart_and_are_kept_by_the_caller() -> None:
 
 def test_the_card_describes_the_network_that_lies_beside_it() -> None:
     card = load_card()
-    content = (resources.files("spark_job.model") / card["file"]).read_bytes()
+    content = (resources.files("spark_job.networks") / "mobilenet_v2" / card["file"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == card["sha256"]
     assert card["source"]["licence"] == "Apache-2.0"
     assert len(card["source"]["sha256"]) == 64
@@ -57,15 +63,16 @@ def test_the_extractors_id_follows_weights_and_preprocessing_and_nothing_else() 
 
 
 def test_a_damaged_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = resources.files("spark_job.model")
+    source = resources.files("spark_job.networks")
     with resources.as_file(source) as folder:
-        shutil.copytree(folder, tmp_path / "model")
-    network = tmp_path / "model" / load_card()["file"]
+        shutil.copytree(folder, tmp_path / "networks")
+    network = tmp_path / "networks" / "mobilenet_v2" / load_card()["file"]
     content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
     network.write_bytes(content)
-    monkeypatch.setattr("spark_job.extractor.resources.files", lambda _: tmp_path / "model")
-    with pytest.raises(JobError, match=r"mobilenet_v2\.tflite is damaged: .*restore the file"):
+    patched = "spark_job.networks.extractor.resources.files"
+    monkeypatch.setattr(patched, lambda _: tmp_path / "networks")
+    with pytest.raises(JobError, match=r"network\.tflite is damaged: .*restore the file"):
         load_network(load_card())
 
 
@@ -73,7 +80,7 @@ def test_running_needs_no_tensorflow() -> None:
     import subprocess
 
     code = (
-        "import sys, numpy; from spark_job.extractor import shared_extractor;"
+        "import sys, numpy; from spark_job.networks.extractor import shared_extractor;"
         "shared_extractor()(numpy.zeros((224, 224, 3), 'uint8'));"
         "sys.exit(str([m for m in ('tensorflow', 'keras', 'pyspark') if m in sys.modules]))"
     )
@@ -103,7 +110,7 @@ def test_features_equal_those_of_an_independent_cluster(shared: Path, fruits: Pa
 def test_features_equal_those_of_keras(shared: Path, fruits: Path) -> None:
     from keras.applications.mobilenet_v2 import preprocess_input
 
-    from spark_job.model.export import keras_model
+    from spark_job.networks.export import keras_model
 
     [weights] = (shared / "weights").glob("*.h5")
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == load_card()["source"]["sha256"]
@@ -121,5 +128,6 @@ def features_of(path: Path) -> NDArray[np.float32]:
 
 
 def test_the_card_is_readable_json() -> None:
-    with resources.as_file(resources.files("spark_job.model") / "mobilenet_v2.json") as path:
+    folder = resources.files("spark_job.networks") / "mobilenet_v2"
+    with resources.as_file(folder / "card.json") as path:
         assert json.loads(path.read_text("utf-8")) == load_card()

@@ -9,7 +9,7 @@ from zipimport import zipimporter
 
 import pytest
 
-from spark_job.stage import run_parts
+from spark_job.engines.spark import run_parts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from spark_job.extractor import Extractor, extractor_id, load_network
-from spark_job.model import export
+from spark_job.networks import export
+from spark_job.networks.extractor import Extractor, extractor_id, load_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,16 +59,18 @@ def test_the_script_writes_a_network_and_the_card_that_the_job_checks(
     weights = tmp_path / "weights.h5"
     model.save_weights(tmp_path / "w.weights.h5")
     (tmp_path / "w.weights.h5").rename(weights)
-    monkeypatch.setattr(export, "HERE", tmp_path)
+    folder = tmp_path / "mobilenet_v2"
+    folder.mkdir()
+    monkeypatch.setattr(export, "HERE", folder)
     monkeypatch.setattr(export, "keras_model", lambda _: model)
     monkeypatch.setattr(export, "export", lambda _: exported)  # it takes a while
     monkeypatch.setattr(sys, "argv", ["export", str(weights)])
     export.main()
-    card = json.loads((tmp_path / "mobilenet_v2.json").read_text())
-    content = (tmp_path / "mobilenet_v2.tflite").read_bytes()
+    card = json.loads((folder / "card.json").read_text())
+    content = (folder / "network.tflite").read_bytes()
     assert card["sha256"] == hashlib.sha256(content).hexdigest()
     assert card["source"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    monkeypatch.setattr("spark_job.extractor.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("spark_job.networks.extractor.resources.files", lambda _: tmp_path)
     assert load_network(card) == content
     assert extractor_id(card).startswith("mobilenet_v2-")
 

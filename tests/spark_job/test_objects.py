@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spark_job.errors import UsageError
-from spark_job.storage import FileTooLargeError, Folder, open_folder
+from spark_job.objects import FileTooLargeError, Folder, open_folder
 from tests.spark_job.jobs import files_below
 
 if TYPE_CHECKING:

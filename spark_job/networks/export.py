@@ -1,9 +1,9 @@
 """Export Keras' MobileNetV2 to the LiteRT model that the job runs.
 
-    python -m spark_job.model.export [WEIGHTS.h5]
+    python -m spark_job.networks.export [WEIGHTS.h5]
 
 Without a path Keras downloads its own ImageNet weights. TensorFlow is needed here and nowhere
-else in the job. Writes ``mobilenet_v2.tflite`` and its card ``mobilenet_v2.json`` beside this file.
+else in the job. Writes ``network.tflite`` and its card ``card.json`` into ``mobilenet_v2/``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "mobilenet_v2"
 WEIGHTS_NAME = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
 
 def main() -> None:
     """Export, write the card, and say where they are."""
-    parser = argparse.ArgumentParser(prog="python -m spark_job.model.export")
+    parser = argparse.ArgumentParser(prog="python -m spark_job.networks.export")
     parser.add_argument(
         "weights",
         nargs="?",
@@ -31,8 +31,8 @@ def main() -> None:
     if not weights.is_file():
         parser.error(f"there is no weights file at {weights}")
     content = export(keras_model(str(weights)))
-    (HERE / "mobilenet_v2.tflite").write_bytes(content)
-    (HERE / "mobilenet_v2.json").write_text(
+    (HERE / "network.tflite").write_bytes(content)
+    (HERE / "card.json").write_text(
         json.dumps(card(_sha256(weights.read_bytes()), _sha256(content)), indent=2) + "\n"
     )
     print(f"{HERE / 'mobilenet_v2.tflite'}: {len(content):,} bytes, sha256 {_sha256(content)}")
@@ -72,7 +72,7 @@ def card(source_sha256: str, export_sha256: str) -> dict[str, Any]:
         "name": "mobilenet_v2",
         "description": "MobileNetV2 (alpha 1.0), ImageNet, without its classifier: one image to "
         "1,280 globally average-pooled features",
-        "file": "mobilenet_v2.tflite",
+        "file": "network.tflite",
         "sha256": export_sha256,
         "source": {
             "origin": "keras.applications.MobileNetV2(include_top=False, pooling='avg')",
