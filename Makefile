@@ -66,7 +66,8 @@ diagram: $(VENV)/all.installed ## draw the state machines into docs/
 lock: $(VENV)/uv.installed ## resolve the pinned requirements anew
 	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate --generate-hashes bootstrap/requirements.in -o bootstrap/requirements.txt
 	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate -c bootstrap/requirements.txt requirements-job.in -o requirements-job.txt
-	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate -c requirements-job.txt requirements.in -o requirements.txt
+	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate -c requirements-job.txt requirements-spark.in -o requirements-spark.txt
+	@$(BIN)/uv pip compile -q --python-version 3.11 --universal --no-header --no-annotate -c requirements-spark.txt requirements.in -o requirements.txt
 
 .PHONY: clean
 clean: ## remove what was built and installed here (results in out/ stay)

@@ -1,0 +1,82 @@
+"""Every name on which two halves of Orchard must agree; standard library only, for anyone to import.
+
+Under one root (a bucket or a folder)::
+
+    images/<batch>/<label>/…         the photographs, and READY, which starts the batch
+    work/<batch>/<run>/              a run at work; workers write only here
+    results/<batch>/runs/<run>/      what a run settled: complete, and never modified
+    results/<batch>/current.json     which of them is published
+    models/<extractor>/<model>/      a model, never modified
+    models/<extractor>/current.json  which of them is reused
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CONTRACT: Final = 1
+"""Number of this layout, in every receipt and pointer; results of another one are refused."""
+
+IMAGES: Final = "images"
+WORK: Final = "work"
+RESULTS: Final = "results"
+RUNS: Final = "runs"
+MODELS: Final = "models"
+
+READY: Final = "_READY"
+"""Written into a batch's folder, it starts the batch; it is no file of it."""
+
+EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
+"""Images, by the ends of their names in small letters."""
+
+CURRENT: Final = "current.json"
+"""A pointer: which run is published, which model is reused. Written last, by compare-and-swap."""
+
+RUN: Final = "run.json"
+"""The run's receipt: the last file of a settled run."""
+
+CLAIM: Final = "claim.json"
+"""Whose a work folder is, and when it was last heard of."""
+
+PROGRESS: Final = "progress.json"
+"""How far a run is, every few seconds, for whoever follows from afar."""
+
+FAILURE: Final = "failure.json"
+"""Why a run published nothing; in its work folder."""
+
+LISTING: Final = "listing"
+FEATURES: Final = "features"
+REJECTS: Final = "rejects"
+VECTORS: Final = "vectors"
+PARTS: Final = "parts"
+
+MOMENTS_FILE: Final = "moments.npz"
+VARIANCE_FILE: Final = "variance.csv"
+PARTS_FILE: Final = "parts.parquet"
+RECEIPT_TABLE: Final = "receipt/run.parquet"
+VECTORS_FILE: Final = "vectors.csv"
+MODEL_FILE: Final = "model.npz"
+MODEL_CARD: Final = "model.json"
+
+NODE_PREFIX: Final = "/opt/orchard"
+"""Where a cluster node's own Python environment lies."""
+
+
+def work_folder(batch: str, run: str) -> str:
+    """Where a run works, below the root."""
+    return f"{WORK}/{batch}/{run}"
+
+
+def results_folder(batch: str) -> str:
+    """Where a batch's pointer and its runs lie, below the root."""
+    return f"{RESULTS}/{batch}"
+
+
+def run_folder(batch: str, run: str) -> str:
+    """Where a run is settled, below the root."""
+    return f"{RESULTS}/{batch}/{RUNS}/{run}"
+
+
+def models_folder(extractor: str) -> str:
+    """Where the models of one extractor lie, below the root."""
+    return f"{MODELS}/{extractor}"
