@@ -7,11 +7,11 @@ import re
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # Absolute imports: spark-submit runs this file alone, beside the zipped package.
-from spark_job import catalog
-from spark_job.errors import JobError
+from spark_job import contract, runs
+from spark_job.errors import JobError, OutputRefusedError
 from spark_job.objects import open_folder
 from spark_job.pipeline import run
 from spark_job.settings import parse_args
@@ -32,22 +32,25 @@ def main() -> int:
     _speak_alone()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        receipt = run(settings)
+        outcome = run(settings)
     except KeyboardInterrupt:
-        if _discard(settings):
-            message = "interrupted; nothing was published"
-            _record_failure(settings, INTERRUPTED, "Interrupted", message)
+        if _is_settled(settings):
+            print("orchard: interrupted, but the run is complete already", file=sys.stderr)
         else:
-            print("orchard: interrupted, but the run was published already", file=sys.stderr)
+            where = contract.work_folder(settings.batch, settings.run)
+            message = f"interrupted; nothing was published, and what was done stays in {where}"
+            _record_failure(settings, INTERRUPTED, "Interrupted", message)
         return INTERRUPTED
     except JobError as error:
         _record_failure(settings, error.exit_code, type(error).__name__, str(error))
         return error.exit_code
     except Exception as error:
-        LOGGER.exception("what went wrong, for a bug report:")
-        _record_failure(settings, JobError.exit_code, type(error).__name__, _in_one_line(error))
+        message = _in_one_line(error)
+        if not _is_full(error):
+            LOGGER.exception("what went wrong, for a bug report:")
+        _record_failure(settings, JobError.exit_code, type(error).__name__, message)
         return JobError.exit_code
-    print(summarize(receipt))
+    print(summarize(outcome.receipt))
     return 0
 
 
@@ -63,28 +66,35 @@ def _speak_alone() -> None:
 
 def _record_failure(settings: JobSettings, exit_code: int, error: str, message: str) -> None:
     """Say what happened, and leave it in the run's folder for those who did not see it."""
-    failure: dict[str, Any] = {"exit_code": exit_code, "error": error, "message": message}
+    failure = {"exit_code": exit_code, "error": error, "message": message}
     try:
-        folder = catalog.run_folder(open_folder(settings.output), settings.batch, settings.run)
-        if folder.read_or_none("run.json") is None:
-            catalog.write_json(folder, "failure.json", failure)
+        output = open_folder(settings.output)
+        if error != OutputRefusedError.__name__ and not runs.is_settled(
+            output, settings.batch, settings.run
+        ):
+            runs.record_failure(output, settings.batch, settings.run, failure)
     except (OSError, JobError):
         LOGGER.warning("failure.json could not be written under %s", settings.output)
     print(f"orchard: error: {message}", file=sys.stderr)
 
 
-def _discard(settings: JobSettings) -> bool:
-    """Remove what an interrupted run has written, unless it is published; whether it was not."""
+def _is_settled(settings: JobSettings) -> bool:
     with suppress(OSError, JobError):
-        folder = catalog.run_folder(open_folder(settings.output), settings.batch, settings.run)
-        if folder.read_or_none("run.json") is not None:
-            return False
-        folder.clear()
-    return True
+        return runs.is_settled(open_folder(settings.output), settings.batch, settings.run)
+    return False
+
+
+def _is_full(error: Exception) -> bool:
+    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
 def _in_one_line(error: Exception) -> str:
     """Say what went wrong; if in a Python worker, what Python said there, not what Spark says."""
+    if _is_full(error):
+        return (
+            "the disk is full; nothing was published, and what was done stays in its work folder. "
+            "Free some space, or choose another --output, and run it again"
+        )
     if "Python worker exited unexpectedly" in str(error):
         return (
             "a Python worker crashed, most likely for want of memory; nothing was published. Run "

@@ -1,4 +1,4 @@
-"""Every name on which two halves of Orchard must agree; standard library only, for anyone to import.
+"""Every name on which two halves of Orchard must agree; standard library only.
 
 Under one root (a bucket or a folder)::
 

@@ -15,6 +15,10 @@ class UsageError(JobError):
     exit_code = 2
 
 
+class OutputRefusedError(UsageError):
+    """The output is not this run's to write to, and nothing was written. Exit code 2."""
+
+
 class NoImagesError(JobError):
     """There is nothing to work on: check the batch. Exit code 3."""
 

@@ -1,56 +1,44 @@
 """Read, decode and infer the images of one part, and write what came of each.
 
-Nothing but a small receipt leaves the worker: pixels and features never travel through Spark.
+Nothing but a small receipt leaves the worker: pixels and features never travel through an engine.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import secrets
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from spark_job import catalog
+from spark_job import contract, tables
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.listing import listing_digest, read_part
 from spark_job.networks.extractor import shared_extractor
-from spark_job.reading import read_ahead, to_images
-from spark_job.settings import FEATURES
+from spark_job.phash import perceptual_hash
+from spark_job.reading import read_ahead
+from spark_job.receipts import (
+    Counts,
+    Digests,
+    PartReceipt,
+    add_digests,
+    digest,
+    processor,
+    versions,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from spark_job.networks import Card
     from spark_job.objects import Folder
-    from spark_job.reading import Image
-
-
-PART_IMAGES = 1024
-"""Most images of a part, which bounds what a lost executor costs."""
-
-PART_BYTES = 256_000_000
-"""The same for photographs of megabytes: about ten seconds, so that the progress moves."""
-
-
-def plan_parts(images: int, slots: int, mean_bytes: float = 0.0) -> list[int]:
-    """Number of images per part, for `images` of `mean_bytes` over `slots` tasks at a time.
-
-    Guided self-scheduling (C. D. Polychronopoulos, D. J. Kuck, IEEE Trans. Computers C-36(12),
-    1987): each part takes its share of half of what remains, so that tasks are few and still end
-    together.
-    """
-    largest = max(1, int(min(PART_IMAGES, PART_BYTES / max(mean_bytes, 1.0))))
-    smallest = min(64, largest, -(-images // slots))
-    parts = []
-    while images:
-        size = min(images, max(smallest, min(largest, images // (2 * slots))))
-        parts.append(size)
-        images -= size
-    return parts
 
 
 @dataclass(frozen=True)
@@ -61,75 +49,111 @@ class Featurizer:
     ----------
     images
         The batch's folder.
-    run
-        The run's folder, which holds the listing and receives the tables.
+    work
+        The run's work folder, which holds the listing and receives the tables.
+    card
+        The network's.
     max_pixels
         A larger image is rejected before it is decoded.
-    extractor
-        The extractor's id, for the Parquet footers.
     """
 
     images: Folder
-    run: Folder
+    work: Folder
+    card: Card
     max_pixels: int
-    extractor: str
 
-    def __call__(self, part: int) -> bytes:
-        """Featurize part number `part`; a JSON receipt of counts and seconds."""
-        extract = shared_extractor()
-        listed = to_images(catalog.read_part_of_listing(self.run, part))
-        features = np.empty((len(listed), FEATURES), np.float32)
+    def __call__(self, part: int, report: Callable[[int], None]) -> PartReceipt:
+        """Featurize part number `part`; its receipt is written last."""
+        attempt = secrets.token_hex(8)
+        extract = shared_extractor(self.card.name)
+        listed = read_part(self.work, part)
+        features = np.empty((len(listed), self.card.features), np.float32)
         rows: list[tuple[Any, ...]] = []
         rejects: list[tuple[Any, ...]] = []
         seconds: dict[str, float] = defaultdict(float)
         reads = read_ahead(self.images, listed)
         clock = perf_counter()
-        for image, content in reads:
+        for done, (image, content) in enumerate(reads):
+            report(done)
             clock = _lap(seconds, "read", clock)
             try:
                 if isinstance(content, RejectedImageError):
                     raise content
-                decoded = decode(content, max_pixels=self.max_pixels)
+                decoded = decode(content, self.card, max_pixels=self.max_pixels)
                 clock = _lap(seconds, "decode", clock)
                 features[len(rows)] = _checked(extract(decoded.pixels))
                 clock = _lap(seconds, "infer", clock)
-                sha256 = hashlib.sha256(content).hexdigest()
-                size = (sha256, decoded.width, decoded.height)
-                rows.append((image.path, image.label, len(content), image.version, *size))
+                rows.append(
+                    (
+                        image.path,
+                        image.label,
+                        len(content),
+                        image.version,
+                        sha256(content).hexdigest(),
+                        perceptual_hash(decoded.small),
+                        decoded.width,
+                        decoded.height,
+                        decoded.format,
+                    )
+                )
             except RejectedImageError as reject:
-                rejects.append((*_columns(image), reject.stage, reject.reason, reject.detail))
+                listed_as = (image.path, image.label, image.bytes, image.version)
+                rejects.append((*listed_as, reject.stage, reject.reason, reject.detail))
+        features = features[: len(rows)]
+        name = tables.attempt_name(part, attempt)
+        ids = {"extractor": self.card.extractor}
         if rows:
-            columns = [*zip(*rows, strict=True), catalog.as_lists(features[: len(rows)])]
-            self._write("features", part, columns, catalog.FEATURES_SCHEMA)
+            columns = [*zip(*rows, strict=True), tables.as_lists(features)]
+            schema = tables.features_schema(self.card.features)
+            tables.write_table(self.work / contract.FEATURES, name, schema, columns, ids)
         if rejects:
-            self._write("rejects", part, [*zip(*rejects, strict=True)], catalog.REJECTS_SCHEMA)
+            columns = [*zip(*rejects, strict=True)]
+            folder = self.work / contract.REJECTS
+            tables.write_table(folder, name, tables.REJECTS_SCHEMA, columns, ids)
         _lap(seconds, "write", clock)
-        receipt = {
-            "part": part,
-            "featurized": len(rows),
-            "rejects": Counter(reason for *_, reason, _ in rejects),
-            "images_digest": catalog.combine_digests(row[4] for row in rows),
-            "seconds": seconds,
-        }
-        return json.dumps(receipt).encode()
+        receipt = PartReceipt(
+            part=part,
+            attempt=attempt,
+            features=name if rows else None,
+            rejects=name if rejects else None,
+            counts=Counts(
+                listed=len(listed),
+                computed=len(rows),
+                rejected=len(rejects),
+                rejects=dict(Counter(reason for *_, reason, _ in rejects)),
+            ),
+            digests=Digests(
+                listing=listing_digest((row[0], row[3]) for row in rows + rejects),
+                images=add_digests(row[4] for row in rows),
+                features=features_digest([row[0] for row in rows], features),
+            ),
+            seconds={stage: round(value, 4) for stage, value in seconds.items()},
+            processor=processor(),
+            versions=versions(),
+        )
+        self.work.write(f"{contract.PARTS}/part-{part:05d}-{attempt}.json", receipt.to_json())
+        return receipt
 
-    def _write(self, table: str, part: int, columns: list[Any], schema: pa.Schema) -> None:
-        arrays = [
-            pa.array(column, field.type) if isinstance(column, tuple) else column
-            for column, field in zip(columns, schema, strict=True)
-        ]
-        content = pa.table(arrays, schema=schema)
-        catalog.write_part(self.run, table, part, content, {"extractor": self.extractor})
+
+def warm_up(network: str) -> Callable[[], object]:
+    """Give a picklable function that loads a network, as a worker's first task would."""
+    return partial(_load, network)
+
+
+def _load(network: str) -> None:
+    shared_extractor(network).warm_up()
+
+
+def features_digest(paths: list[str], features: NDArray[np.float32]) -> str:
+    """Digest of rows by path and the features' bytes, [n] and [n, d]."""
+    rows = zip(paths, features, strict=True)
+    return digest(path.encode() + b"\0" + row.tobytes() for path, row in rows)
 
 
 def _checked(features: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(features).all():
         raise RejectedImageError("infer", "not-finite", "the network gave a NaN or an infinity")
     return features
-
-
-def _columns(image: Image) -> tuple[Any, ...]:
-    return image.path, image.label, image.bytes, image.version
 
 
 def _lap(seconds: dict[str, float], stage: str, since: float) -> float:

@@ -1,34 +1,36 @@
-"""Which images a batch holds: by listing its folder, or from a manifest.
+"""Which images a batch holds: by listing its folder, or from a manifest; and how they are dealt.
 
-A listing is an Arrow table sorted by path with the columns ``path`` (relative to the batch's
-folder), ``label`` (the parent folder's name; null for an image that lies in none), ``bytes`` and
-``version`` (the time of the last change, UTC; both null where a manifest does not tell).
+A listing is written in parts, as rows with the columns ``path`` (relative to the batch's folder),
+``label`` (the parent folder's name; null for an image that lies in none), ``bytes`` and
+``version`` (see `objects.Entry`; both null where a manifest does not tell), in the order of paths.
+It is held as columns in the order in which they were found, so that ten million fit in memory.
 """
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv, fs, parquet
+from pyarrow import csv, parquet
 
+from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import open_folder
+from spark_job.objects import Folder, open_folder
+from spark_job.receipts import add_digests, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from spark_job.objects import Folder
+    from numpy.typing import NDArray
 
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-
-MARKER = "_READY"
-"""Starts the batch that it lies in; it is no file of the batch."""
+    from spark_job.objects import Entry
 
 SCHEMA = pa.schema(
     [
@@ -39,6 +41,31 @@ SCHEMA = pa.schema(
     ]
 )
 
+FOUND = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
+"""A listing's columns while they are held: labels follow from paths."""
+
+FILE_PARTS = 1000
+"""Parts per file of a written listing: a task reads the index of so many to find its own."""
+
+BLOCK = 100_000
+"""Rows that become Python objects at a time."""
+
+PART_IMAGES = 1024
+"""Most images of a part, which bounds what a lost worker costs."""
+
+PART_BYTES = 256_000_000
+"""The same for photographs of megabytes: about ten seconds."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as listed."""
+
+    path: str
+    label: str | None
+    bytes: int | None
+    version: str | None
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -46,19 +73,32 @@ class Listing:
 
     Attributes
     ----------
-    table
-        One row per image, see the module.
+    found
+        One row per image, unsorted; see `FOUND`.
+    order
+        Row numbers in the order of paths.
     ignored
         Files that are no images by their extension: how many of each extension.
     """
 
-    table: pa.Table
+    found: pa.Table
+    order: NDArray[np.uint64]
     ignored: Counter[str]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.order)
 
     @property
     def mean_bytes(self) -> float:
         """Mean size of the images whose size is known; 0 where none is."""
-        return pc.mean(self.table["bytes"]).as_py() or 0.0
+        return pc.mean(self.found["bytes"]).as_py() or 0.0
+
+    def rows(self, start: int, size: int) -> pa.Table:
+        """Give rows as `SCHEMA` has them, in the order of paths."""
+        rows = self.found.take(self.order[start : start + size])
+        labels = pa.array([label_of(path) for path in rows["path"].to_pylist()], pa.string())
+        return pa.table([rows["path"], labels, rows["bytes"], rows["version"]], schema=SCHEMA)
 
 
 def require_folder(folder: Folder) -> None:
@@ -70,15 +110,19 @@ def require_folder(folder: Folder) -> None:
         Where `folder` does not exist or is a file.
     """
     try:
-        kind = _kind(folder)
+        if folder.exists():
+            return
+        parent, _, name = folder.uri.rpartition("/")
+        is_file = bool(parent and name) and name in open_folder(parent or "/").files()
     except OSError as error:
         raise UsageError(f"cannot look at {folder.uri}: {error}") from error
-    if kind == fs.FileType.NotFound:
-        raise UsageError(f"there is no folder {folder.uri}; check --images")
-    if kind != fs.FileType.Directory:
+    except UsageError:  # a bucket without a prefix has no parent
+        is_file = False
+    if is_file:
         raise UsageError(
             f"{folder.uri} is a file; --images takes the folder that holds a batch's images"
         )
+    raise UsageError(f"there is no folder {folder.uri}; check --images")
 
 
 def list_images(folder: Folder) -> Listing:
@@ -89,21 +133,16 @@ def list_images(folder: Folder) -> Listing:
     UsageError
         Where `folder` cannot be listed.
     """
+    ignored: Counter[str] = Counter()
     try:
-        top = _entries(folder.filesystem, folder.path, recursive=False)
-        below = [info.path for info in top if info.type == fs.FileType.Directory]
-        with ThreadPoolExecutor(16) as pool:  # one label at a time would be slow in S3
-            found = pool.map(lambda path: _entries(folder.filesystem, path, recursive=True), below)
-            parts = [_table(folder, top), *(_table(folder, entries) for entries in found)]
-    except UnicodeDecodeError as error:
+        tables = [_table(entries, ignored) for entries in _blocks(folder.entries())]
+    except UnicodeEncodeError as error:
         raise UsageError(
             f"{folder.uri} holds a file whose name is not UTF-8 ({error.object!r}); rename it"
         ) from error
     except OSError as error:
         raise UsageError(f"cannot list {folder.uri}: {error}") from error
-    table = pa.concat_tables([table for table, _ in parts]).sort_by("path")
-    ignored: Counter[str] = sum((counts for _, counts in parts), Counter())
-    return Listing(_without_repeats(table), ignored)
+    return _sorted(pa.concat_tables(tables) if tables else FOUND.empty_table(), ignored)
 
 
 def read_manifest(uri: str, folder: Folder) -> Listing:
@@ -124,14 +163,14 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
     """
     parent, _, name = uri.rpartition("/")
     try:
-        content = open_folder(parent or ".").read(name)
+        content = open_folder(parent or ("/" if uri.startswith("/") else ".")).read(name)
         if name.lower().endswith(".parquet"):
             table = parquet.read_table(io.BytesIO(content), columns=["path"])
         else:
             text = csv.ConvertOptions(column_types={"path": pa.string()}, include_columns=["path"])
             table = csv.read_csv(io.BytesIO(content), convert_options=text)
-        names = table["path"].cast(pa.string()).to_pylist()
-        paths = [_relative(path, folder, uri) for path in names]
+        del content
+        paths = table["path"].cast(pa.string())
     except FileNotFoundError:
         raise UsageError(f"there is no manifest at {uri}") from None
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -139,75 +178,130 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
             f"cannot read the manifest {uri}: {error}; it is a CSV or Parquet file with a column "
             "`path`"
         ) from error
-    repeated = [path for path, count in Counter(paths).items() if count > 1]
-    if repeated:
-        raise UsageError(f"the manifest {uri} names {repeated[0]!r} more than once")
-    paths.sort()
-    nothing = [None] * len(paths)
-    columns = [paths, [_label(path) for path in paths], nothing, nothing]
-    return Listing(pa.table(columns, schema=SCHEMA), Counter())
+    del table
+    relative = pa.chunked_array(
+        [_relative(chunk, folder, uri) for chunk in paths.chunks], pa.string()
+    )
+    nothing = [pa.nulls(len(relative), kind) for kind in (pa.int64(), pa.string())]
+    listing = _sorted(pa.table([relative, *nothing], schema=FOUND), Counter())
+    if len(listing) < len(relative):
+        raise UsageError(f"the manifest {uri} names {_repeated(relative)!r} more than once")
+    return listing
 
 
-def _kind(folder: Folder) -> fs.FileType:
-    """Tell what `folder` is; in S3 by listing it.
+def plan_parts(images: int, slots: int, mean_bytes: float = 0.0) -> list[int]:
+    """Number of images per part, for `images` of `mean_bytes` over `slots` tasks at a time.
 
-    S3 may refuse to say that an object is not there, unless the whole bucket may be listed.
+    Guided self-scheduling (C. D. Polychronopoulos, D. J. Kuck, IEEE Trans. Computers C-36(12),
+    1987): each part takes its share of half of what remains, so that tasks are few and still end
+    together.
     """
-    selector = fs.FileSelector(folder.path, allow_not_found=True)
-    if not folder.is_local and folder.filesystem.get_file_info(selector):
-        return fs.FileType.Directory
-    return folder.filesystem.get_file_info(folder.path).type
+    largest = max(1, int(min(PART_IMAGES, PART_BYTES / max(mean_bytes, 1.0))))
+    smallest = min(64, largest, -(-images // slots))
+    parts = []
+    while images:
+        size = min(images, max(smallest, min(largest, images // (2 * slots))))
+        parts.append(size)
+        images -= size
+    return parts
 
 
-def _entries(filesystem: fs.FileSystem, path: str, *, recursive: bool) -> list[fs.FileInfo]:
-    selector = fs.FileSelector(path, recursive=recursive)
-    entries: list[fs.FileInfo] = filesystem.get_file_info(selector)
-    return entries
+def write_listing(work: Folder, listing: Listing, parts: list[int]) -> str:
+    """Write a listing, one row group per part; its digest by path and version."""
+    start = 0
+    digests = []
+    remaining = iter(parts)
+    for number in range(-(-len(parts) // FILE_PARTS)):
+        name = f"{contract.LISTING}/{number:05d}.parquet"
+        with (
+            work.create(name) as stream,
+            parquet.ParquetWriter(stream, SCHEMA, compression="zstd") as writer,
+        ):
+            for size in islice(remaining, FILE_PARTS):
+                rows = listing.rows(start, size)
+                writer.write_table(rows, row_group_size=size)
+                versions = rows["version"].to_pylist()
+                paths = rows["path"].to_pylist()
+                digests.append(listing_digest(zip(paths, versions, strict=True)))
+                start += size
+    return add_digests(digests)
 
 
-def _without_repeats(table: pa.Table) -> pa.Table:
-    """Keep each path of a sorted listing once.
-
-    In S3 a key with an empty component, ``batch//1.jpg``, makes a folder ``batch/`` in ``batch``,
-    whose listing is all of ``batch`` again.
-    """
-    paths = table["path"].combine_chunks()
-    if len(paths) < 2:
-        return table
-    first = pc.not_equal(paths[1:], paths[:-1])
-    return table.filter(pa.concat_arrays([pa.array([True]), first]))
+def read_part(work: Folder, part: int) -> list[Image]:
+    """Read the images of one part of a written listing."""
+    number, group = divmod(part, FILE_PARTS)
+    rows = _listing_file(work, number).read_row_group(group)
+    return [Image(**row) for row in rows.to_pylist()]
 
 
-def _table(folder: Folder, entries: Iterable[fs.FileInfo]) -> tuple[pa.Table, Counter[str]]:
-    rows: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-    ignored: Counter[str] = Counter()
-    changed = []
-    for info in entries:
-        path = info.path[len(folder.path) + 1 :]
-        if info.type != fs.FileType.File or "/." in f"/{path}" or path == MARKER:
-            continue
-        if info.extension.lower() not in EXTENSIONS:
-            ignored[info.extension.lower()] += 1
-            continue
-        rows["path"].append(path)
-        rows["label"].append(_label(path))
-        rows["bytes"].append(info.size)
-        changed.append(info.mtime_ns)
-    times = pa.array(changed, pa.timestamp("ns"))
-    rows["version"] = pc.strftime(times, "%Y-%m-%dT%H:%M:%SZ") if changed else []
-    return pa.table(rows, schema=SCHEMA), ignored
+@lru_cache(maxsize=1)
+def _listing_file(work: Folder, number: int) -> parquet.ParquetFile:
+    """Open a listing's file; the next part is most often in the same one."""
+    content = work.read(f"{contract.LISTING}/{number:05d}.parquet")
+    return parquet.ParquetFile(pa.BufferReader(content))
 
 
-def _label(path: str) -> str | None:
+def listing_digest(rows: Iterable[tuple[str, str | None]]) -> str:
+    """Digest of rows by path and version."""
+    return digest(f"{path}\0{version or ''}".encode() for path, version in rows)
+
+
+def label_of(path: str) -> str | None:
+    """Label of an image: the name of the folder right above it."""
     parents = path.split("/")[:-1]
     return parents[-1] or None if parents else None
 
 
-def _relative(path: str | None, folder: Folder, manifest: str) -> str:
-    relative = (path or "").removeprefix(f"{folder.uri}/")
-    if {"", ".", ".."} & set(relative.split("/")) or "://" in relative:
+def _blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while block := list(islice(entries, BLOCK)):
+        yield block
+
+
+def _table(entries: list[Entry], ignored: Counter[str]) -> pa.Table:
+    rows: list[Entry] = []
+    for entry in entries:
+        if "/." in f"/{entry.name}" or entry.name == contract.READY:
+            continue
+        extension = entry.name.rpartition("/")[2].rpartition(".")
+        suffix = extension[2].lower() if extension[1] else ""
+        if suffix in contract.EXTENSIONS:
+            rows.append(entry)
+        else:
+            ignored[suffix] += 1
+    columns = [
+        [entry.name for entry in rows],
+        [entry.bytes for entry in rows],
+        [entry.version for entry in rows],
+    ]
+    return pa.table(columns, schema=FOUND)
+
+
+def _sorted(found: pa.Table, ignored: Counter[str]) -> Listing:
+    """Order a listing, each path once."""
+    order = pc.sort_indices(found["path"]).to_numpy()
+    repeated = [np.zeros(1, bool)]
+    for start in range(0, len(order) - 1, BLOCK):
+        rows = found["path"].take(order[start : start + BLOCK + 1]).combine_chunks()
+        repeated.append(pc.equal(rows[1:], rows[:-1]).to_numpy(zero_copy_only=False))
+    return Listing(found, order[~np.concatenate(repeated)[: len(order)]], ignored)
+
+
+def _repeated(paths: pa.ChunkedArray) -> str:
+    counts = pc.value_counts(paths)
+    return str(next(one["values"] for one in counts.to_pylist() if one["counts"] > 1))
+
+
+def _relative(paths: pa.Array, folder: Folder, manifest: str) -> pa.Array:
+    start = f"{folder.uri}/"
+    below = pc.starts_with(paths, start)
+    relative = pc.if_else(below, pc.utf8_slice_codeunits(paths, len(start)), paths)
+    # Components that are empty, "." or "..", a scheme, or nothing at all.
+    wrong = pc.match_substring_regex(relative, r"(^|/)\.{0,2}(/|$)|://")
+    wrong = pc.fill_null(wrong, fill_value=True)
+    if pc.any(wrong).as_py():
+        named = paths.filter(wrong)[0].as_py()
         raise UsageError(
-            f"the manifest {manifest} names {path!r}, which does not lie in {folder.uri}; its "
+            f"the manifest {manifest} names {named!r}, which does not lie in {folder.uri}; its "
             "paths are relative to --images"
         )
     return relative

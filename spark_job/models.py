@@ -1,58 +1,146 @@
-"""Which model a run's vectors are made with: the output's current one, or a new one."""
+"""Which model a run's vectors are made with, and where models are kept."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from spark_job import catalog, pca
+from spark_job import contract, pca
 from spark_job.errors import UsageError
-from spark_job.settings import DEFAULT_VARIANCE, FEATURES
+from spark_job.objects import ConflictError
+from spark_job.pca import PCAModel
+from spark_job.receipts import to_json
+from spark_job.runs import parse_pointer
+from spark_job.settings import DEFAULT_VARIANCE
 
 if TYPE_CHECKING:
     from spark_job.moments import Moments
+    from spark_job.networks import Card
     from spark_job.objects import Folder
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
 
 
-def current_model(
-    settings: JobSettings, output: Folder, extractor: str
-) -> tuple[pca.PCAModel, dict[str, Any]] | None:
-    """Read the model that `--pca auto` reuses; None where one is to be fitted."""
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a stored model.
+
+    Attributes
+    ----------
+    model
+        Its id: the hash of what determines it.
+    extractor
+        Of the features that it takes.
+    images
+        Digest of the images that it was fitted on, by content.
+    rule, standardize
+        How it was fitted.
+    features, k, n
+        Features it takes, components it keeps, images it was fitted on.
+    variance_kept
+        Share of those images' variance that it keeps.
+    batches
+        Which batches they are of: batch, run and n.
+    parents
+        Models that it was made from.
+    """
+
+    model: str
+    extractor: str
+    images: str
+    rule: dict[str, float]
+    standardize: bool
+    features: int
+    k: int
+    n: int
+    variance_kept: float
+    batches: list[dict[str, Any]]
+    parents: list[str]
+    contract: int = contract.CONTRACT
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model and its card."""
+
+    pca: PCAModel
+    card: ModelCard
+
+
+def current_model(settings: JobSettings, output: Folder, card: Card) -> StoredModel | None:
+    """Read the model that `--pca auto` reuses; None where one is to be fitted.
+
+    Raises
+    ------
+    UsageError
+        Where it cannot be read, or was not fitted as the arguments ask.
+    """
     if settings.pca == "fit":
         return None
+    models = output / contract.models_folder(card.extractor)
     try:
-        current = catalog.read_current_model(output)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        pointer = models.read_or_none(contract.CURRENT)
+        if pointer is None:
+            _tell_of_others(output, card)
+            return None
+        where = f"{models.uri}/{contract.CURRENT}"
+        current = read_model(models, parse_pointer(pointer, where, "--output")["model"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise UsageError(
-            f"cannot read the current model in {output.uri}/models: {error}; restore it, or use "
+            f"cannot read the current model in {models.uri}: {error}; restore it, or use "
             "--pca fit for a new one"
         ) from error
-    if current is None:
-        return None
-    _, card = current
-    if card["extractor"] != extractor:
-        raise UsageError(
-            f"the current model {card['model']} of {output.uri} was fitted on features of "
-            f"{card['extractor']}, and this job's are of {extractor}; use --pca fit"
-        )
-    _warn_of_other_rule(settings, card)
+    require_extractor(current.card, card)
+    _require_rule(settings, current.card)
     return current
 
 
+def read_model(models: Folder, model: str) -> StoredModel:
+    """Read a stored model from its extractor's folder."""
+    folder = models / model
+    card = ModelCard(**json.loads(folder.read(contract.MODEL_CARD)))
+    return StoredModel(PCAModel.from_bytes(folder.read(contract.MODEL_FILE)), card)
+
+
+def require_extractor(model: ModelCard, card: Card) -> None:
+    """Refuse a model of another network: its numbers would mean nothing.
+
+    Raises
+    ------
+    UsageError
+        Where the model does not take what the network gives.
+    """
+    if (model.extractor, model.features) != (card.extractor, card.features):
+        raise UsageError(
+            f"the model {model.model} takes {model.features} features of {model.extractor}, and "
+            f"this job's are {card.features} of {card.extractor}; use --pca fit, or the network "
+            "that it was fitted with"
+        )
+
+
 def fit_model(
-    settings: JobSettings,
-    output: Folder,
-    moments: Moments,
-    ids: dict[str, str],
-    receipts: list[dict[str, Any]],
-) -> tuple[pca.PCAModel, dict[str, Any]]:
-    """Fit a model and store it under the id of what determines it."""
+    settings: JobSettings, output: Folder, moments: Moments, card: Card, images: str
+) -> StoredModel:
+    """Fit a model and store it under the id of what determines it.
+
+    Parameters
+    ----------
+    settings, output, card
+        Of the run.
+    moments
+        Of its features.
+    images
+        Digest of its images' content.
+    """
     rule = settings.rule or {"variance": DEFAULT_VARIANCE}
-    model = pca.fit(moments, standardize=settings.standardize, **rule)
+    standardize = settings.standardize is not False
+    model = pca.fit(moments, standardize=standardize, **rule)
     if model.k < rule.get("components", 0):
         LOGGER.warning(
             "%s components were asked for, but %s images vary in no more than %s directions: %s "
@@ -63,31 +151,76 @@ def fit_model(
             model.k,
         )
     determined_by = {
-        "extractor": ids["extractor"],
-        "images": catalog.combine_digests(receipt["images_digest"] for receipt in receipts),
+        "extractor": card.extractor,
+        "images": images,
         "rule": rule,
-        "standardize": settings.standardize,
+        "standardize": standardize,
     }
-    card = determined_by | {
-        "model": catalog.model_id(determined_by),
-        "k": model.k,
-        "n": moments.n,
-        "features": FEATURES,
-        "variance_kept": model.variance_kept,
-        "batches": [{"batch": settings.batch, "run": settings.run, "n": moments.n}],
-        "parents": [],
-    }
-    return catalog.write_model(output, model, card)
+    stored = ModelCard(
+        model=model_id(determined_by),
+        extractor=card.extractor,
+        images=images,
+        rule=rule,
+        standardize=standardize,
+        features=card.features,
+        k=model.k,
+        n=moments.n,
+        variance_kept=model.variance_kept,
+        batches=[{"batch": settings.batch, "run": settings.run, "n": moments.n}],
+        parents=[],
+    )
+    return write_model(output, StoredModel(model, stored))
 
 
-def _warn_of_other_rule(settings: JobSettings, card: dict[str, Any]) -> None:
-    """Say so where a reused model was not fitted as the arguments ask."""
-    asked = settings.rule or card["rule"]
-    if asked != card["rule"] or (card["standardize"] and not settings.standardize):
+def write_model(output: Folder, model: StoredModel) -> StoredModel:
+    """Store a model under its id, and return what is stored there.
+
+    A stored model is never modified: where this one exists already, that is what is returned.
+    """
+    models = output / contract.models_folder(model.card.extractor)
+    card = to_json(asdict(model.card))
+    for name, content in (
+        (contract.MODEL_FILE, model.pca.to_bytes()),
+        (contract.MODEL_CARD, card),
+    ):
+        # Another run may fit the same at the same time, or have died between the two.
+        with suppress(ConflictError):
+            (models / model.card.model).swap(name, content, None)
+    return read_model(models, model.card.model)
+
+
+def model_id(determined_by: dict[str, Any]) -> str:
+    """Name a model by the hash of what determines it: images, extractor, and how it was fitted."""
+    canonical = json.dumps(determined_by, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _tell_of_others(output: Folder, card: Card) -> None:
+    """Say so where the output has models, but none that takes this network's features."""
+    others = [name for name in (output / contract.MODELS).folders() if name != card.extractor]
+    if others:
         LOGGER.warning(
-            "the model %s is reused, so that batches compare; it was fitted with %s, standardize "
-            "%s, and not as asked: use --pca fit for a new one",
-            card["model"],
-            card["rule"],
-            card["standardize"],
+            "the models in %s are of other networks (%s), and do not compare with the one that is "
+            "fitted now for %s",
+            output.uri,
+            ", ".join(others),
+            card.extractor,
         )
+
+
+def _require_rule(settings: JobSettings, card: ModelCard) -> None:
+    """Refuse to reuse a model that was not fitted as the arguments ask."""
+    asked = dict(settings.rule)
+    fitted = dict(card.rule)
+    if asked in ({}, fitted) and settings.standardize in (None, card.standardize):
+        return
+    wanted = " ".join(f"--{name} {value:g}" for name, value in asked.items())
+    if settings.standardize is not None:
+        wanted += f" --standardize {str(settings.standardize).lower()}"
+    has = " ".join(f"--{name} {value:g}" for name, value in fitted.items())
+    raise UsageError(
+        f"the current model {card.model} was fitted with {has} --standardize "
+        f"{str(card.standardize).lower()} (k={card.k}), and {wanted.strip()} asks for another; "
+        "leave that out to reuse the model, or use --pca fit for a new one, with which older "
+        "batches do not compare"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,11 +63,18 @@ class Moments:
         between += other.scatter
         return Moments(n, mean, between)
 
-    def to_bytes(self) -> bytes:
-        """Serialize: n, mean and the scatter's upper triangle, as an ``.npz`` file."""
+    def to_bytes(self, **ids: str) -> bytes:
+        """Serialize: n, mean, the scatter's upper triangle and `ids`, as an ``.npz`` file.
+
+        Parameters
+        ----------
+        ids
+            Say what they were computed from.
+        """
         file = io.BytesIO()
         triangle = self.scatter[np.triu_indices(len(self.mean))]
-        np.savez(file, n=self.n, mean=self.mean, scatter_triangle=triangle)
+        named: dict[str, Any] = {name: np.str_(text) for name, text in ids.items()}
+        np.savez(file, n=self.n, mean=self.mean, scatter_triangle=triangle, **named)
         return file.getvalue()
 
     @classmethod

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from spark_job import catalog
+from spark_job import contract, tables
+from spark_job.featurize import features_digest
 from spark_job.moments import Moments
-from spark_job.settings import FEATURES
+from spark_job.receipts import add_digests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from spark_job.objects import Folder
     from spark_job.pca import PCAModel
+
+VECTORS_BYTES = 128_000_000
+"""Most bytes of a file of vectors; none of several has less than half of it."""
+
+MOMENTS = "moments"
+"""Folder below the work folder with the groups' moments."""
+
+PIECES = "pieces"
+"""Folder below the work folder with the vectors of groups smaller than a file."""
 
 
 def group_parts(rows: list[int], groups: int) -> list[list[int]]:
@@ -29,42 +42,129 @@ def group_parts(rows: list[int], groups: int) -> list[list[int]]:
     return list(grouped.values())
 
 
+def plan_vectors(rows: int, k: int, slots: int) -> tuple[int, int]:
+    """Number of vectors' files for `rows` vectors of k components, and of pieces per file.
+
+    The files are as large as readers like them; where they are fewer than the slots, each is made
+    of pieces, so that no slot waits.
+    """
+    files = max(1, -(-rows * 4 * k // VECTORS_BYTES))
+    return files, max(1, -(-slots // files)) if files < slots else 1
+
+
+@dataclass(frozen=True)
+class MomentsReceipt:
+    """Moments of a group: the file's name in the work folder, rows, and their features' digest."""
+
+    file: str
+    n: int
+    features: str
+
+
 @dataclass(frozen=True)
 class MomentsPass:
-    """Moments of each group of parts of a run's features, in files for the driver to merge."""
+    """Moments of each group of features files, in files for the driver to merge.
 
-    run: Folder
-    groups: list[list[int]]
+    Attributes
+    ----------
+    work
+        The run's work folder.
+    groups
+        Names of files of the features table.
+    features
+        Of the network.
+    """
 
-    def __call__(self, group: int) -> bytes:
-        """Write the moments of group number `group`; the file's name in the run's folder."""
-        moments = Moments.empty(FEATURES)
-        for part in self.groups[group]:
-            table = catalog.read_part(self.run, "features", part, ["features"])
-            moments = moments.merge(Moments.of(catalog.as_matrix(table["features"])))
-        name = f"moments-{group}.npz"
-        self.run.write(name, moments.to_bytes())
-        return name.encode()
+    work: Folder
+    groups: list[list[str]]
+    features: int
+
+    def __call__(self, group: int, _report: Callable[[int], None]) -> MomentsReceipt:
+        """Write the moments of group number `group`."""
+        moments = Moments.empty(self.features)
+        digests = []
+        for name in self.groups[group]:
+            file = f"{contract.FEATURES}/{name}"
+            table = tables.read_table(self.work, file, ["path", "features"])
+            matrix = tables.as_matrix(table["features"])
+            digests.append(features_digest(table["path"].to_pylist(), matrix))
+            moments = moments.merge(Moments.of(matrix))
+        file = f"{MOMENTS}/{group:05d}-{secrets.token_hex(8)}.npz"
+        self.work.write(file, moments.to_bytes())
+        return MomentsReceipt(file, moments.n, add_digests(digests))
+
+
+@dataclass(frozen=True)
+class VectorsReceipt:
+    """Vectors of a group: the file's name in the work folder, rows, largest magnitude of z."""
+
+    file: str
+    rows: int
+    largest_z: float
 
 
 @dataclass(frozen=True)
 class ProjectionPass:
-    """Vectors of each group of parts of a run's features."""
+    """Vectors of each group of features files.
 
-    run: Folder
-    groups: list[list[int]]
+    Attributes
+    ----------
+    work
+        The run's work folder.
+    groups
+        Names of files of the features table.
+    model, ids
+        Projects the features, and is named in the footers.
+    """
+
+    work: Folder
+    groups: list[list[str]]
     model: PCAModel
     ids: dict[str, str]
 
-    def __call__(self, group: int) -> bytes:
-        """Write the vectors of group number `group`; how many there are, in decimal."""
-        written = 0
-        for part in self.groups[group]:
-            columns = ["path", "label", "features"]
-            table = catalog.read_part(self.run, "features", part, columns)
-            vectors = self.model.project(catalog.as_matrix(table["features"]))
-            columns_out = [table["path"], table["label"], catalog.as_lists(vectors)]
-            content = pa.table(columns_out, schema=catalog.vectors_schema(self.model.k))
-            catalog.write_part(self.run, "vectors", part, content, self.ids)
-            written += len(content)
-        return str(written).encode()
+    def __call__(self, group: int, _report: Callable[[int], None]) -> VectorsReceipt:
+        """Write the vectors of group number `group`."""
+        schema = tables.vectors_schema(self.model.k)
+        file = f"{PIECES}/{tables.attempt_name(group, secrets.token_hex(8))}"
+        written, largest = 0, 0.0
+        with (
+            self.work.create(file) as stream,
+            tables.open_table(stream, schema, self.ids) as writer,
+        ):
+            for name in self.groups[group]:
+                columns = ["path", "label", "features"]
+                table = tables.read_table(self.work, f"{contract.FEATURES}/{name}", columns)
+                scaled = self.model.standardize(tables.as_matrix(table["features"]))
+                largest = max(largest, float(scaled.max()), -float(scaled.min()))
+                vectors = tables.as_lists(self.model.rotate(scaled))
+                model = pa.repeat(self.ids["model"], len(table))
+                out = [table["path"], table["label"], model, vectors]
+                writer.write_table(pa.table(out, schema=writer.schema))
+                written += len(table)
+        return VectorsReceipt(file, written, largest)
+
+
+@dataclass(frozen=True)
+class JoiningPass:
+    """Files of vectors, each of the pieces that slots made side by side."""
+
+    work: Folder
+    files: list[Sequence[VectorsReceipt]]
+    k: int
+    ids: dict[str, str]
+
+    def __call__(self, number: int, _report: Callable[[int], None]) -> VectorsReceipt:
+        """Write file number `number`."""
+        name = tables.attempt_name(number, secrets.token_hex(8))
+        file = f"{contract.VECTORS}/{name}"
+        pieces = self.files[number]
+        with (
+            self.work.create(file) as stream,
+            tables.open_table(stream, tables.vectors_schema(self.k), self.ids) as writer,
+        ):
+            written = 0
+            for piece in pieces:
+                table = tables.read_table(self.work, piece.file)
+                writer.write_table(table.cast(writer.schema))
+                written += len(table)
+        return VectorsReceipt(file, written, max(piece.largest_z for piece in pieces))

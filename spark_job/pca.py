@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from spark_job.moments import Moments
 
 
+SMALLEST_SCALE = 0.03
+"""Least scale, as a share of the median one: what hardly varies in a model's images may vary in
+later ones, and would be divided by next to nothing."""
+
+
 @dataclass(frozen=True)
 class PCAModel:
     """A fitted PCA of d features with k components kept, in float64.
@@ -29,7 +34,8 @@ class PCAModel:
     mean
         [d], subtracted from the features.
     scale
-        [d], divides them: standard deviations (n - 1), or ones; one for a constant feature.
+        [d], divides them: standard deviations (n - 1), none below `SMALLEST_SCALE`, or ones;
+        infinite for a constant feature, which therefore counts for nothing.
     components
         [k, d], orthonormal rows; the largest loading of each, by magnitude, is positive.
     eigenvalues
@@ -57,11 +63,33 @@ class PCAModel:
         """Share of the variance that the k components explain together."""
         return float(self.explained_variance_ratio[: self.k].sum())
 
-    def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Vectors [n, k] of `features` [n, d]: centred, scaled, onto the components."""
-        standardized = (features.astype(np.float64) - self.mean) / self.scale
+    def standardize(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Scaled features z [n, d] of `features` [n, d]: centred, divided by their scale."""
+        standardized = features.astype(np.float64)
+        standardized -= self.mean
+        standardized /= self.scale
+        return standardized
+
+    def rotate(self, standardized: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Vectors [n, k] of what `standardize` gave."""
         vectors: NDArray[np.float32] = (standardized @ self.components.T).astype(np.float32)
         return vectors
+
+    def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Vectors [n, k] of `features` [n, d]: centred, scaled, onto the components."""
+        return self.rotate(self.standardize(features))
+
+    def variance_kept_of(self, moments: Moments) -> float:
+        """Share of the variance of other features, of which `moments` are, that is kept.
+
+        With S their covariance in units of the scales, and C the components: tr(C S C') / tr(S)
+        (I. T. Jolliffe, section 6.1.1, for components of another sample). NaN where they do not
+        vary.
+        """
+        scatter = moments.scatter / np.outer(self.scale, self.scale)
+        total = np.trace(scatter)
+        kept = np.einsum("kd,kd->", self.components @ scatter, self.components)
+        return float(kept / total) if total > 0 else float("nan")
 
     def to_bytes(self) -> bytes:
         """Serialize as an ``.npz`` file with the attributes' names, and k."""
@@ -101,7 +129,8 @@ def fit(
     components
         Keep so many; no more than the data's rank are kept in any case, since the rest is noise.
     standardize
-        Divide each feature by its standard deviation, unless it is constant.
+        Divide each feature by its standard deviation, or by `SMALLEST_SCALE` of the median one
+        where that is larger.
 
     Raises
     ------
@@ -121,10 +150,11 @@ def fit(
             f"a PCA needs images that differ, and all {moments.n} have the same features; add "
             "other images to the batch"
         )
-    scale = np.where(alive & standardize, deviation, 1.0)
+    scale = np.ones_like(deviation)
+    if standardize:
+        scale = np.maximum(deviation, SMALLEST_SCALE * np.median(deviation[alive]))
+    scale[~alive] = np.inf
     matrix = covariance / np.outer(scale, scale)
-    matrix[~alive] = 0.0
-    matrix[:, ~alive] = 0.0
     ascending, vectors = np.linalg.eigh(matrix)
     eigenvalues = np.maximum(ascending[::-1], 0.0)
     rank = _rank(eigenvalues, moments.n)
@@ -136,8 +166,8 @@ def fit(
 
 
 def _rounding(moments: Moments) -> NDArray[np.float64]:
-    """Standard deviation below which a feature is constant but for float64's rounding, [d]."""
-    floor: NDArray[np.float64] = np.finfo(np.float64).eps * np.abs(moments.mean) * moments.n**0.5
+    """Standard deviation below which a feature is constant but for float32's rounding, [d]."""
+    floor: NDArray[np.float64] = np.finfo(np.float32).eps * np.abs(moments.mean)
     return floor
 
 

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections import Counter
+from dataclasses import asdict, dataclass
 from functools import reduce
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spark_job import catalog
-from spark_job.accounting import (
-    check_rejects,
-    count,
-    in_words,
-    require_equal,
-    settle_tables,
-    sum_of,
+from spark_job import contract, runs, tables
+from spark_job.accounting import account, check_rejects, in_words, require_equal
+from spark_job.engines import start_engine
+from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
+from spark_job.featurize import Featurizer, warm_up
+from spark_job.listing import (
+    list_images,
+    plan_parts,
+    read_manifest,
+    require_folder,
+    write_listing,
 )
-from spark_job.engines.spark import run_parts, slots, start_spark
-from spark_job.errors import NoImagesError
-from spark_job.featurize import Featurizer, plan_parts
-from spark_job.listing import list_images, read_manifest, require_folder
 from spark_job.models import current_model, fit_model
 from spark_job.moments import Moments
-from spark_job.networks.extractor import extractor_id, load_card, load_network
+from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
-from spark_job.passes import MomentsPass, ProjectionPass, group_parts
+from spark_job.passes import JoiningPass, MomentsPass, ProjectionPass, group_parts, plan_vectors
 from spark_job.progress import Progress
-from spark_job.receipts import Clock, versions
-from spark_job.settings import FEATURES
+from spark_job.receipt_tables import write_parts, write_receipt, write_variance
+from spark_job.receipts import Clock, ModelReceipt, RunReceipt, add_digests, add_up, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pyspark.sql import SparkSession
-
+    from spark_job.engines import Engine
     from spark_job.listing import Listing
+    from spark_job.models import StoredModel
+    from spark_job.networks import Card
     from spark_job.objects import Folder
-    from spark_job.pca import PCAModel
+    from spark_job.passes import VectorsReceipt
+    from spark_job.receipts import Digests, PartReceipt
+    from spark_job.runs import Claim
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
@@ -50,100 +46,181 @@ MOST_MOMENTS = 32
 """Partial moments that the driver reads and merges, 6.6 MB each, however large the cluster."""
 
 
-def run(settings: JobSettings) -> dict[str, Any]:
-    """Run one batch and publish it.
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
 
-    Returns
-    -------
-    dict
-        The receipt, as written to ``run.json``.
+    Attributes
+    ----------
+    receipt
+        As written to ``run.json``.
+    superseded_by
+        The run that is published instead, since it started later; None where this one is.
+    """
+
+    receipt: RunReceipt
+    superseded_by: str | None
+
+
+def run(settings: JobSettings) -> Outcome:
+    """Run one batch and publish it.
 
     Raises
     ------
     JobError
         Where nothing could be published; its kind tells a caller what to do.
     """
-    started = datetime.now(UTC)
     clock = Clock()
-    card = load_card()
+    card = load_card(settings.network)
     load_network(card)
-    ids = {"extractor": extractor_id(card)}
-    images = open_folder(settings.images)
+    _require_components(settings, card)
+    images, output = open_folder(settings.images), open_folder(settings.output)
     require_folder(images)
-    output = open_folder(settings.output)
-    folder = catalog.claim_run(output, settings.batch, settings.run, images.uri)
-    current = current_model(settings, output, ids["extractor"])
+    _require_apart(images, output)
+    claim = runs.claim_run(output, settings.batch, settings.run, images.uri, card.extractor)
+    try:
+        if claim.settled is not None:
+            LOGGER.info("run %s was settled before, and is published now", settings.run)
+            return _publish(claim, claim.settled)
+        current = current_model(settings, output, card)
+        name = f"orchard {settings.batch}"
+        with start_engine(
+            settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
+        ) as engine:
+            receipt = _work(settings, claim, images, card, current, engine, clock)
+        return _publish(claim, receipt)
+    finally:
+        claim.release()
 
-    with _spark_beside(settings) as (spark, listing):
-        clock.lap("list and start")
-        listed = listing.table.num_rows
-        ui = spark.sparkContext.uiWebUrl or "switched off"
-        LOGGER.info("%s images; Spark UI: %s", f"{listed:,}", ui)
-        parts = plan_parts(listed, slots(spark), listing.mean_bytes)
-        catalog.write_listing(folder, listing.table, parts)
-        featurizer = Featurizer(images, folder, settings.max_pixels, ids["extractor"])
-        receipts = _featurize(spark, featurizer, parts)
-        clock.lap("featurize")
-        counts = count(listing, receipts)
-        settle_tables(folder, receipts, ids)
-        check_rejects(folder, counts, settings.max_reject_rate)
-        rows = [receipt["featurized"] for receipt in receipts]
 
-        moments = _moments(spark, folder, rows)
-        folder.write("moments.npz", moments.to_bytes())
-        clock.lap("moments")
-        model, model_card = current or fit_model(settings, output, moments, ids, receipts)
-        clock.lap("fit")
-        ids["model"] = model_card["model"]
-        _project(spark, folder, rows, model, ids)
-        clock.lap("project")
-        if settings.csv:
-            catalog.write_csv(folder, [part for part, size in enumerate(rows) if size], model.k)
-            clock.lap("csv")
-        receipt = {
-            "run": settings.run,
-            "batch": settings.batch,
-            "images": images.uri,
-            "output": output.uri,
-            "results": folder.uri,
-            "started": started.isoformat(),
-            "finished": datetime.now(UTC).isoformat(),
-            "counts": counts,
-            "model": model_card | {"reused": current is not None},
-            "images_per_second": round(counts["listed"] / clock.total, 1),
-            "seconds": clock.seconds | {"total": round(clock.total, 3)},
-            "seconds_in_workers": sum_of(receipts, "seconds"),
-            "extractor": ids["extractor"],
-            "application": spark.sparkContext.applicationId,
-            "settings": asdict(settings),
-            "versions": versions(),
-        }
-        catalog.publish(output, folder, receipt)
+def _work(
+    settings: JobSettings,
+    claim: Claim,
+    images: Folder,
+    card: Card,
+    current: StoredModel | None,
+    engine: Engine,
+    clock: Clock,
+) -> RunReceipt:
+    """Do everything up to the settled run."""
+    listing = _list(settings, images)
+    LOGGER.info("%s images", f"{len(listing):,}")
+    parts = plan_parts(len(listing), engine.slots, listing.mean_bytes)
+    digest = write_listing(claim.work, listing, parts)
+    clock.lap("list and start")
+    featurizer = Featurizer(images, claim.work, card, settings.max_pixels)
+    with Progress(parts, claim.work) as progress:
+        receipts = engine.run("features", featurizer, len(parts), progress)
+    clock.lap("featurize")
+    claim.require()
+    counts, digests = account(listing, digest, receipts)
+    check_rejects(claim.work, counts, settings.max_reject_rate)
+    processors = Counter(receipt.processor for receipt in receipts)
+    if len(processors) > 1:
+        LOGGER.warning(
+            "several kinds of processor computed this run (%s): features of the same image may "
+            "differ in their last bits between them",
+            "; ".join(processors),
+        )
+
+    featurized = [receipt for receipt in receipts if receipt.features is not None]
+    moments = _moments(engine, claim.work, card, featurized, digests)
+    clock.lap("moments")
+    model = current or fit_model(settings, claim.output, moments, card, digests.images)
+    clock.lap("fit")
+    ids = {"extractor": card.extractor, "model": model.card.model}
+    vectors = _project(engine, claim.work, model, ids, featurized)
+    clock.lap("project")
+
+    files = _accepted(claim.work, card, receipts, vectors)
+    runs.copy_files(claim, files)
+    if settings.csv:
+        targets = [target for _, target in files if target.startswith(contract.VECTORS)]
+        tables.write_vectors_csv(claim.results, targets, model.card.k)
+    claim.results.write(
+        contract.MOMENTS_FILE,
+        moments.to_bytes(
+            extractor=card.extractor, images=digests.images, batch=claim.batch, run=claim.run
+        ),
+    )
+    write_variance(claim.results, model.pca)
+    write_parts(claim.results, receipts)
+    clock.lap("settle")
+    receipt = RunReceipt(
+        batch=claim.batch,
+        run=claim.run,
+        images=images.uri,
+        output=claim.output.uri,
+        results=claim.results.uri,
+        started=claim.started,
+        finished=runs.now(),
+        counts=counts,
+        digests=digests,
+        model=ModelReceipt(
+            model=model.card.model,
+            k=model.card.k,
+            n=model.card.n,
+            rule=model.card.rule,
+            standardize=model.card.standardize,
+            variance_kept=model.card.variance_kept,
+            variance_kept_here=model.pca.variance_kept_of(moments),
+            largest_z=max(file.largest_z for file in vectors),
+            reused=current is not None,
+        ),
+        engine=engine.receipt(),
+        network=card.name,
+        extractor=card.extractor,
+        processors=dict(processors),
+        images_per_second=round(counts.listed / clock.total, 1),
+        seconds=clock.seconds | {"total": round(clock.total, 3)},
+        seconds_in_workers=add_up(receipt.seconds for receipt in receipts),
+        settings=asdict(settings),
+        versions=versions(*(["pyspark"] if engine.receipt().name == "spark" else [])),
+    )
+    write_receipt(claim.results, receipt)
+    runs.settle(claim, receipt)
     return receipt
 
 
-@contextmanager
-def _spark_beside(settings: JobSettings) -> Iterator[tuple[SparkSession, Listing]]:
-    """Give Spark and the batch's listing, had at the same time; Spark is stopped in any case."""
-    with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(start_spark, settings.master, f"orchard {settings.batch}")
-        try:
-            listing = _list(settings)
-            # pyspark's Arrow functions import pandas; here that costs nothing, the JVM is starting.
-            import_module("pandas")
-            yield starting.result(), listing
-        finally:
-            if starting.exception() is None:
-                starting.result().stop()
+def _publish(claim: Claim, receipt: RunReceipt) -> Outcome:
+    publication = runs.publish(claim.output, receipt)
+    runs.clean_up(claim)
+    if publication.current == receipt.run:
+        return Outcome(receipt, None)
+    LOGGER.warning(
+        "run %s is complete in %s, and run %s of this batch, which started later (%s), is the "
+        "published one",
+        receipt.run,
+        receipt.results,
+        publication.current,
+        publication.started,
+    )
+    return Outcome(receipt, publication.current)
 
 
-def _list(settings: JobSettings) -> Listing:
-    folder = open_folder(settings.images)
+def _require_components(settings: JobSettings, card: Card) -> None:
+    if settings.components is not None and settings.components > card.features:
+        raise UsageError(
+            f"--components {settings.components} is more than the {card.features} features that "
+            f"the network {card.name} gives; choose 1 to {card.features}"
+        )
+
+
+def _require_apart(images: Folder, output: Folder) -> None:
+    """Refuse to write results among the images, where the next run would list them."""
+    if f"{output.uri}/".startswith(f"{images.uri}/"):
+        raise OutputRefusedError(
+            f"--output {output.uri} lies inside --images {images.uri}; choose a folder outside of "
+            "it"
+        )
+
+
+def _list(settings: JobSettings, folder: Folder) -> Listing:
     if settings.manifest is None:
         listing = list_images(folder)
     else:
         listing = read_manifest(settings.manifest, folder)
-    if not listing.table.num_rows:
+    if not len(listing):
         others = sum(listing.ignored.values())
         raise NoImagesError(
             f"no images in {settings.manifest or folder.uri}"
@@ -153,33 +230,63 @@ def _list(settings: JobSettings) -> Listing:
     return listing
 
 
-def _featurize(
-    spark: SparkSession, featurizer: Featurizer, parts: list[int]
-) -> list[dict[str, Any]]:
-    done = spark.sparkContext.accumulator(0)
-    with Progress(sum(parts), lambda: done.value):
-        receipts = run_parts(spark, "features", featurizer, parts, done)
-    return [json.loads(receipt) for receipt in receipts]
-
-
-def _moments(spark: SparkSession, folder: Folder, rows: list[int]) -> Moments:
-    groups = group_parts(rows, min(MOST_MOMENTS, slots(spark)))
-    # Through files: Spark takes half a second to hand 13 MB to the driver.
-    written = run_parts(spark, "moments", MomentsPass(folder, groups), [1] * len(groups))
-    names = [name.decode() for name in written]
+def _moments(
+    engine: Engine, work: Folder, card: Card, featurized: list[PartReceipt], digests: Digests
+) -> Moments:
+    rows = [receipt.counts.featurized for receipt in featurized]
+    groups = _files(featurized, group_parts(rows, min(MOST_MOMENTS, engine.slots)))
+    partial = engine.run("moments", MomentsPass(work, groups, card.features), len(groups))
     # In the groups' order, so that the last bits do not depend on which task ended first.
-    partial = (Moments.from_bytes(folder.read(name)) for name in names)
-    moments = reduce(Moments.merge, partial, Moments.empty(FEATURES))
+    merged = (Moments.from_bytes(work.read(one.file)) for one in partial)
+    moments = reduce(Moments.merge, merged, Moments.empty(card.features))
     require_equal("features read back", moments.n, sum(rows))
-    for name in names:
-        folder.delete(name)
+    read_back = add_digests(one.features for one in partial)
+    require_equal("features read back, by their bytes", read_back, digests.features)
     return moments
 
 
 def _project(
-    spark: SparkSession, folder: Folder, rows: list[int], model: PCAModel, ids: dict[str, str]
-) -> None:
-    groups = group_parts(rows, slots(spark))
-    projection = ProjectionPass(folder, groups, model, ids)
-    written = run_parts(spark, "vectors", projection, [1] * len(groups))
-    require_equal("vectors written", sum(map(int, written)), sum(rows))
+    engine: Engine,
+    work: Folder,
+    model: StoredModel,
+    ids: dict[str, str],
+    featurized: list[PartReceipt],
+) -> list[VectorsReceipt]:
+    rows = [receipt.counts.featurized for receipt in featurized]
+    files, pieces = plan_vectors(sum(rows), model.card.k, engine.slots)
+    groups = _files(featurized, group_parts(rows, files * pieces))
+    projection = ProjectionPass(work, groups, model.pca, ids)
+    vectors = engine.run("vectors", projection, len(groups))
+    if pieces > 1:
+        joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
+        joining = JoiningPass(work, joined, model.card.k, ids)
+        vectors = engine.run("join vectors", joining, len(joined))
+    require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
+    return vectors
+
+
+def _files(featurized: list[PartReceipt], groups: list[list[int]]) -> list[list[str]]:
+    return [[str(featurized[number].features) for number in group] for group in groups]
+
+
+def _accepted(
+    work: Folder, card: Card, receipts: list[PartReceipt], vectors: list[VectorsReceipt]
+) -> list[tuple[str, str]]:
+    """Name the files that become the run's tables: in the work folder, and in the run's."""
+    files = [
+        (f"{table}/{name}", f"{table}/{tables.part_name(receipt.part)}")
+        for receipt in receipts
+        for table, name in (
+            (contract.FEATURES, receipt.features),
+            (contract.REJECTS, receipt.rejects),
+        )
+        if name is not None
+    ]
+    for number, file in enumerate(vectors):
+        files.append((file.file, f"{contract.VECTORS}/{tables.part_name(number)}"))
+    if not any(receipt.rejects for receipt in receipts):
+        name = f"{contract.REJECTS}/{tables.part_name(0)}"
+        ids = {"extractor": card.extractor}
+        tables.write_empty(work, name, tables.REJECTS_SCHEMA, ids)
+        files.append((name, name))
+    return files

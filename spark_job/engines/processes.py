@@ -1,0 +1,201 @@
+"""The engine of one machine: a supervised process per core, with one thread and one pipe each.
+
+No pool of the standard library will do: in one a dead worker breaks it for good, in the other it
+hangs it, and in both workers outlive a parent that was killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter, deque
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from spark_job.engines import ATTEMPTS
+from spark_job.errors import JobError
+from spark_job.receipts import EngineReceipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spark_job.engines import Result, Work
+    from spark_job.progress import Progress
+
+LOGGER = logging.getLogger("orchard")
+
+HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Errors of the file system that no second attempt mends."""
+
+
+class _Worker:
+    """A process, its pipe, and the part that it works on."""
+
+    def __init__(self, warm_up: Callable[[], object]) -> None:
+        package = str(Path(__file__).resolve().parents[2])
+        paths = filter(None, [package, os.environ.get("PYTHONPATH")])
+        self.pipe, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "spark_job.engines.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+        self.part: int | None = None
+        self.ready = False
+        self.pipe.send(warm_up)
+
+    def end(self) -> None:
+        """Kill it: no file of a worker counts before its receipt is accepted."""
+        self.process.kill()
+        self.process.wait()
+        self.pipe.close()
+
+    def cause_of_death(self) -> str:
+        """Say how its process ended."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return "closed its pipe"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with code {code}"
+
+
+class ProcessEngine:
+    """Processes of this machine; see `Engine`.
+
+    Parameters
+    ----------
+    warm_up
+        What each worker does before its first part.
+    """
+
+    def __init__(self, warm_up: Callable[[], object]) -> None:
+        self._warm_up = warm_up
+        self._workers = [_Worker(warm_up) for _ in range(_cores())]
+        self._stillborn = 0
+
+    @property
+    def slots(self) -> int:
+        """One per core that this process may use."""
+        return len(self._workers)
+
+    def receipt(self) -> EngineReceipt:
+        """Say what it was."""
+        return EngineReceipt("processes", self.slots)
+
+    def run(
+        self,
+        description: str,
+        work: Work[Result],
+        parts: int,
+        progress: Progress | None = None,
+    ) -> list[Result]:
+        """Give `work` each part; see `Engine`.
+
+        Raises
+        ------
+        JobError
+            Where a part's worker died `ATTEMPTS` times.
+        Exception
+            What `work` raised at its last attempt, or at once where another would not help.
+        """
+        waiting = deque(range(parts))
+        failures: Counter[int] = Counter()
+        results: dict[int, Result] = {}
+        for worker in self._workers:
+            self._send(worker, work)
+        while len(results) < parts:
+            for worker in self._workers:
+                if worker.part is None and waiting:
+                    worker.part = waiting.popleft()
+                    self._send(worker, worker.part)
+            for worker in self._spoken():
+                try:
+                    kind, content = worker.pipe.recv()
+                except (EOFError, OSError):
+                    part = worker.part
+                    cause = self._replace(worker, work)
+                    if part is None:
+                        continue
+                    failures[part] += 1
+                    if failures[part] == ATTEMPTS:
+                        raise JobError(_died(description, part, cause)) from None
+                    LOGGER.warning("a worker %s; its part is tried again", cause)
+                    waiting.appendleft(part)
+                    continue
+                part = worker.part
+                if kind == "ready":
+                    worker.ready = True
+                elif part is None:
+                    continue
+                elif kind == "report":
+                    if progress is not None:
+                        progress.report(part, content)
+                elif kind == "done":
+                    worker.part = None
+                    results[part] = content
+                    if progress is not None:
+                        progress.finish(part)
+                else:
+                    worker.part = None
+                    failures[part] += 1
+                    hopeless = isinstance(content, JobError) or (
+                        isinstance(content, OSError) and content.errno in HOPELESS
+                    )
+                    if hopeless or failures[part] == ATTEMPTS:
+                        raise content
+                    LOGGER.warning("%s; its part is tried again", content)
+                    waiting.appendleft(part)
+        return [results[part] for part in range(parts)]
+
+    def _spoken(self) -> list[_Worker]:
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+
+    def _send(self, worker: _Worker, message: Any) -> None:
+        with suppress(OSError):  # it died, and its pipe will say so
+            worker.pipe.send(message)
+
+    def _replace(self, worker: _Worker, work: Any) -> str:
+        cause = worker.cause_of_death()
+        self._stillborn = 0 if worker.ready else self._stillborn + 1
+        if self._stillborn == ATTEMPTS:
+            raise JobError(f"worker processes do not start: the last one {cause}; see above")
+        worker.end()
+        fresh = _Worker(self._warm_up)
+        self._workers[self._workers.index(worker)] = fresh
+        self._send(fresh, work)
+        return cause
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all workers."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.end()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _died(description: str, part: int, cause: str) -> str:
+    return (
+        f"part {part} of {description} {cause} {ATTEMPTS} times over, most likely for want of "
+        "memory; nothing was published. Run it again with fewer cores (taskset) or more memory"
+    )

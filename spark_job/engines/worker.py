@@ -1,0 +1,75 @@
+"""One worker of `ProcessEngine`: ``python -m spark_job.engines.worker DESCRIPTOR``.
+
+It takes parts from its pipe, one at a time, and ends when the pipe does: whatever ended the parent,
+the kernel closes its end.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
+from time import monotonic
+from typing import Any
+
+REPORT_EVERY = 0.5
+"""Seconds between two reports of how far a part is."""
+
+
+def main() -> None:
+    """Work until there is no parent left to work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    pipe = Connection(int(sys.argv[1]))
+    messages: SimpleQueue[Any] = SimpleQueue()
+    Thread(target=_listen, args=(pipe, messages), daemon=True).start()
+    warm_up = messages.get()
+    warm_up()
+    # What is loaded by now lives as long as the process: collections need not search it.
+    gc.freeze()
+    pipe.send(("ready", None))
+    work: Any = None
+    while True:
+        message = messages.get()
+        if isinstance(message, int):
+            pipe.send(_run(work, message, pipe))
+        else:
+            work = message
+
+
+def _listen(pipe: Connection, messages: SimpleQueue[Any]) -> None:
+    """Pass on what the parent says, and end this process, busy or not, when it is gone."""
+    try:
+        while True:
+            messages.put(pipe.recv())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _run(work: Any, part: int, pipe: Connection) -> tuple[str, Any]:
+    last = monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        if monotonic() - last > REPORT_EVERY:
+            last = monotonic()
+            pipe.send(("report", done))
+
+    try:
+        return "done", work(part, report)
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return "failed", error
+
+
+if __name__ == "__main__":
+    main()
