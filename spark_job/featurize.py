@@ -18,9 +18,9 @@ import pyarrow as pa
 from spark_job import catalog
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.networks import DEFAULT
 from spark_job.networks.extractor import shared_extractor
 from spark_job.reading import read_ahead, to_images
-from spark_job.settings import FEATURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,9 +76,9 @@ class Featurizer:
 
     def __call__(self, part: int) -> bytes:
         """Featurize part number `part`; a JSON receipt of counts and seconds."""
-        extract = shared_extractor()
+        extract = shared_extractor(DEFAULT)
         listed = to_images(catalog.read_part_of_listing(self.run, part))
-        features = np.empty((len(listed), FEATURES), np.float32)
+        features = np.empty((len(listed), extract.card.features), np.float32)
         rows: list[tuple[Any, ...]] = []
         rejects: list[tuple[Any, ...]] = []
         seconds: dict[str, float] = defaultdict(float)
@@ -89,7 +89,7 @@ class Featurizer:
             try:
                 if isinstance(content, RejectedImageError):
                     raise content
-                decoded = decode(content, max_pixels=self.max_pixels)
+                decoded = decode(content, extract.card, max_pixels=self.max_pixels)
                 clock = _lap(seconds, "decode", clock)
                 features[len(rows)] = _checked(extract(decoded.pixels))
                 clock = _lap(seconds, "infer", clock)

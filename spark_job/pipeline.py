@@ -27,7 +27,7 @@ from spark_job.featurize import Featurizer, plan_parts
 from spark_job.listing import list_images, read_manifest, require_folder
 from spark_job.models import current_model, fit_model
 from spark_job.moments import Moments
-from spark_job.networks.extractor import extractor_id, load_card, load_network
+from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
 from spark_job.passes import MomentsPass, ProjectionPass, group_parts
 from spark_job.progress import Progress
@@ -67,7 +67,7 @@ def run(settings: JobSettings) -> dict[str, Any]:
     clock = Clock()
     card = load_card()
     load_network(card)
-    ids = {"extractor": extractor_id(card)}
+    ids = {"extractor": card.extractor}
     images = open_folder(settings.images)
     require_folder(images)
     output = open_folder(settings.output)
