@@ -39,8 +39,8 @@ benchmark: $(VENV)/all.installed ## measure speed (IMAGES=/path/to/images WEIGHT
 	@$(BIN)/python -m benchmarks --images $(call quoted,$(IMAGES)) --weights $(call quoted,$(WEIGHTS)) $(ARGS)
 
 .PHONY: export-model
-export-model: $(VENV)/all.installed ## export the network from Keras (WEIGHTS=/path/to/weights.h5, or Keras' download)
-	@$(BIN)/python -m spark_job.networks.export $(call quoted,$(WEIGHTS))
+export-model: $(VENV)/all.installed ## export a network from Keras (NETWORK=MobileNetV2 WEIGHTS=/path/to/weights.h5)
+	@$(BIN)/python -m spark_job.networks.export $(call quoted,$(NETWORK)) $(if $(WEIGHTS),--weights $(call quoted,$(WEIGHTS))) $(ARGS)
 
 .PHONY: wheelhouse
 wheelhouse: $(VENV)/all.installed ## collect what cluster nodes install (ARCH=x86_64 or arm64)

@@ -21,7 +21,7 @@ from benchmarks.report import Context, render
 from benchmarks.results import SCRIPT_RUNS, Results, TwoSizes
 from benchmarks.subset import copy_subset, list_paths
 from spark_job.errors import JobError
-from spark_job.networks.extractor import load_card
+from spark_job.networks import load_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,11 +134,11 @@ def _check(arguments: argparse.Namespace, available: int) -> None:
         found = hashlib.sha256(Path(arguments.weights).read_bytes()).hexdigest()
     except OSError as error:
         raise BenchmarkError(f"cannot read the weights {arguments.weights}: {error}") from error
-    source = load_card()["source"]
-    if found != source["sha256"]:
+    weights = load_provenance()["weights"]
+    if found != weights["sha256"]:
         raise BenchmarkError(
             f"{arguments.weights} are not the weights of the job's network; take Keras' "
-            f"{source['weights']}"
+            f"{weights['file']}"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.networks import DEFAULT
 from spark_job.networks.extractor import shared_extractor
 
 
@@ -34,10 +35,10 @@ def main() -> None:
 
 def featurize(paths: list[Path]) -> None:
     """Read, decode and infer with the job's own code."""
-    extract = shared_extractor()
+    extract = shared_extractor(DEFAULT)
     for path in paths:
         try:
-            decoded = decode(path.read_bytes(), max_pixels=64_000_000)
+            decoded = decode(path.read_bytes(), extract.card, max_pixels=64_000_000)
         except RejectedImageError:
             continue
         extract(decoded.pixels)

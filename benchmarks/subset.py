@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def list_paths(folder: str) -> list[str]:
     """List the images that the job would find in `folder`: relative paths, sorted."""
-    paths: list[str] = list_images(open_folder(folder)).table["path"].to_pylist()
+    listing = list_images(open_folder(folder))
+    paths: list[str] = listing.rows(0, len(listing))["path"].to_pylist()
     return paths
 
 

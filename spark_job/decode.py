@@ -1,6 +1,6 @@
-"""Image bytes to the pixels that the network sees.
+"""Image bytes to the pixels that a network sees, by the decode rules of its card.
 
-Documented treatment, in this order:
+Version 1 of the rules, in this order:
 
 1. EXIF (or XMP) orientation is applied; broken metadata is ignored.
 2. The first frame of an animation is the image.
@@ -9,7 +9,7 @@ Documented treatment, in this order:
 4. Transparency (alpha channel, palette or colour key) is composited on white.
 5. CMYK, YCbCr, LAB, HSV, palette, greyscale and bilevel become RGB as Pillow converts them; colour
    profiles are not applied.
-6. Resize to 224x224 with Pillow's default filter (bicubic), without cropping.
+6. Resize to the size of the network's input with Pillow's bicubic filter, without cropping.
 
 Reasons for a reject at stage ``decode``: ``empty``, ``not-an-image``, ``unsupported-format``,
 ``too-large``, ``truncated``, ``corrupt``, ``unsupported-pixels``.
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SIDE = 224
+    from spark_job.networks import Card
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 UPRIGHT = {
@@ -46,6 +47,9 @@ UPRIGHT = {
 }
 """What makes an image of each EXIF orientation (Exif 2.3, tag 0x0112) upright."""
 
+FILTERS = {"bicubic": Image.Resampling.BICUBIC}
+"""Pillow's filters by their names in a card's decode rules."""
+
 # Our own limit applies before any pixel is decoded, so Pillow's guess at a bomb is switched off.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -57,18 +61,25 @@ class Decoded:
     Attributes
     ----------
     pixels
-        uint8 [224, 224, 3], RGB.
+        uint8 [height of the network's input, width, 3], RGB whatever order the network takes.
     width, height
         Pixels of the original, after its orientation is applied.
+    format
+        Pillow's name of what the bytes are: one of `FORMATS`, or ``MPO``, a JPEG file with several
+        pictures in it, as some cameras write.
+    small
+        The RGB image itself, or its resized form where that is smaller.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    format: str
+    small: Image.Image
 
 
-def decode(content: bytes, *, max_pixels: int) -> Decoded:
-    """Decode one image file's bytes.
+def decode(content: bytes, card: Card, *, max_pixels: int) -> Decoded:
+    """Decode one image file's bytes for the network of `card`.
 
     Raises
     ------
@@ -85,7 +96,7 @@ def decode(content: bytes, *, max_pixels: int) -> Decoded:
                 "too-large",
                 f"{image.width}x{image.height} pixels, more than the limit of {max_pixels:,}",
             )
-        return _to_pixels(image)
+        return _to_pixels(image, card)
 
 
 def _open(content: bytes) -> Image.Image:
@@ -108,18 +119,22 @@ def _unidentified(content: bytes) -> RejectedImageError:
     return _reject("unsupported-format", f"none of {', '.join(FORMATS)}: {other}")
 
 
-def _to_pixels(image: Image.Image) -> Decoded:
+def _to_pixels(image: Image.Image, card: Card) -> Decoded:
+    kind = str(image.format)  # which a transposed copy has lost
     try:
         image.load()
         image = _upright(image)
-        pixels = np.asarray(_to_rgb(image).resize((SIDE, SIDE)))
+        upright = _to_rgb(image)
+        resized = upright.resize((card.width, card.height), FILTERS[card.decode.resize])
+        pixels = np.asarray(resized)
     except RejectedImageError:
         raise
     except Exception as error:  # as above
         detail = _describe(error)
         truncated = "truncated" in detail.lower() or isinstance(error, EOFError)
         raise _reject("truncated" if truncated else "corrupt", detail) from error
-    return Decoded(pixels, image.width, image.height)
+    small = min(upright, resized, key=lambda one: one.width * one.height)
+    return Decoded(pixels, image.width, image.height, kind, small)
 
 
 def _upright(image: Image.Image) -> Image.Image:

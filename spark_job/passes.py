@@ -14,7 +14,7 @@ from spark_job.moments import Moments
 from spark_job.receipts import add_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from spark_job.objects import Folder
     from spark_job.pca import PCAModel
@@ -149,7 +149,7 @@ class JoiningPass:
     """Files of vectors, each of the pieces that slots made side by side."""
 
     work: Folder
-    files: list[Sequence[VectorsReceipt]]
+    files: list[list[VectorsReceipt]]
     k: int
     ids: dict[str, str]
 

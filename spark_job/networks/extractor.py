@@ -1,64 +1,32 @@
-"""MobileNetV2 on LiteRT: the pixels of one image to its 1,280 features."""
+"""A network on LiteRT: the pixels of one image to its features."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sys
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
-from importlib import resources
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spark_job.errors import JobError
+from spark_job.networks.card import load_card, load_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-
-def load_card() -> dict[str, Any]:
-    """Read the network's card: origin, licence, checksums, preprocessing, tolerance."""
-    text = (resources.files("spark_job.networks") / "mobilenet_v2" / "card.json").read_text("utf-8")
-    card: dict[str, Any] = json.loads(text)
-    return card
+    from spark_job.networks.card import Card, PerChannel, Scaling
 
 
-def extractor_id(card: dict[str, Any]) -> str:
-    """Name what determines a feature: the source weights and the preprocessing."""
-    determined_by = json.dumps([card["source"]["sha256"], card["preprocessing"]])
-    return f"{card['name']}-{hashlib.sha256(determined_by.encode()).hexdigest()[:16]}"
-
-
-def load_network(card: dict[str, Any]) -> bytes:
-    """Read the LiteRT flatbuffer that `card` describes.
-
-    Raises
-    ------
-    JobError
-        Where the file is not the one that the card was written for.
-    """
-    folder = resources.files("spark_job.networks") / "mobilenet_v2"
-    content: bytes = (folder / card["file"]).read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != card["sha256"]:
-        raise JobError(
-            f"the network spark_job/networks/mobilenet_v2/{card['file']} is damaged: its sha256 is "
-            f"{found}, its card says {card['sha256']}; restore the file, or export it again with "
-            "`make export-model`"
-        )
-    return content
-
-
-@lru_cache(maxsize=1)
-def shared_extractor() -> Extractor:
-    """Load the network once per process; Spark reuses its Python workers from task to task."""
-    return Extractor(load_network(load_card()))
+@cache
+def shared_extractor(name: str) -> Extractor:
+    """Load an installed network once per process; workers are reused from part to part."""
+    card = load_card(name)
+    return Extractor(card, load_network(card))
 
 
 class Extractor:
@@ -66,27 +34,36 @@ class Extractor:
 
     Parameters
     ----------
+    card
+        What the network takes and gives.
     network
-        LiteRT flatbuffer, float32 [1, 224, 224, 3] to [1, 1280].
+        LiteRT flatbuffer, float32 [1, height, width, 3] to [1, features].
     """
 
-    def __init__(self, network: bytes) -> None:
+    def __init__(self, card: Card, network: bytes) -> None:
+        self.card = card
         self._network = network
+        self._scale = scaler(card.channels, card.scaling)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features [1280] of `pixels`, uint8 [224, 224, 3] RGB.
-
-        Scaling is Keras' ``mobilenet_v2.preprocess_input``, x / 127.5 - 1, written straight into
-        the network's input.
-        """
+        """Features [features] of `pixels`, uint8 [height, width, 3] RGB."""
         interpreter, into, out_of = self._interpreter
         tensor = interpreter.tensor(into)()[0]
-        np.divide(pixels, np.float32(127.5), out=tensor, dtype=np.float32)
-        np.subtract(tensor, np.float32(1), out=tensor)
+        self._scale(pixels, tensor)
         del tensor  # the interpreter refuses to run while a view of its memory lives
         interpreter.invoke()
         features: NDArray[np.float32] = interpreter.get_tensor(out_of)[0]
         return features
+
+    def warm_up(self) -> None:
+        """Build the interpreter, which the first image would do otherwise.
+
+        Raises
+        ------
+        JobError
+            Where the flatbuffer is none, or does not take and give what the card says.
+        """
+        self._interpreter  # noqa: B018
 
     @cached_property
     def _interpreter(self) -> tuple[Any, int, int]:
@@ -94,14 +71,66 @@ class Extractor:
         # slot leaves no core contended.
         from ai_edge_litert.interpreter import Interpreter
 
-        with _without_native_stderr():
-            interpreter = Interpreter(model_content=self._network, num_threads=1)
-            interpreter.allocate_tensors()
+        try:
+            with _without_native_stderr():
+                interpreter = Interpreter(model_content=self._network, num_threads=1)
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise JobError(f"{self._told} cannot be run by LiteRT: {error}") from error
+        card = self.card
+        expected = [1, card.height, card.width, 3], [1, card.features]
+        into = self._tensor("takes", interpreter.get_input_details(), expected[0])
         return (
             interpreter,
-            interpreter.get_input_details()[0]["index"],
-            interpreter.get_output_details()[0]["index"],
+            into,
+            self._tensor("gives", interpreter.get_output_details(), expected[1]),
         )
+
+    def _tensor(self, verb: str, tensors: list[Mapping[str, Any]], shape: list[int]) -> int:
+        found = [f"{np.dtype(tensor['dtype'])} {tensor['shape'].tolist()}" for tensor in tensors]
+        if found != [f"float32 {shape}"]:
+            raise JobError(
+                f"{self._told} does not fit its card: it {verb} {' and '.join(found)}, the card "
+                f"says float32 {shape}; correct the card, or export the network again with "
+                "`make export-model`"
+            )
+        index: int = tensors[0]["index"]
+        return index
+
+    @property
+    def _told(self) -> str:
+        return f"the network of spark_job/networks/{self.card.name}"
+
+
+def scaler(
+    channels: str, scaling: Scaling
+) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
+    """Make the function that writes scaled RGB pixels straight into a network's input."""
+    steps = [
+        (operation, _operand(values))
+        for operation, values, nothing in (
+            (np.divide, scaling.divide_by, 1.0),
+            (np.subtract, scaling.subtract, 0.0),
+            (np.divide, scaling.then_divide_by, 1.0),
+        )
+        if set(values) != {nothing}
+    ]
+    order = slice(None, None, -1) if channels == "BGR" else slice(None)
+
+    def scale(pixels: NDArray[np.uint8], tensor: NDArray[np.float32]) -> None:
+        source: NDArray[Any] = pixels[..., order]
+        for operation, operand in steps:
+            operation(source, operand, out=tensor, dtype=np.float32)
+            source = tensor
+        if not steps:
+            tensor[...] = source
+
+    return scale
+
+
+def _operand(values: PerChannel) -> NDArray[np.float32] | np.float32:
+    """One number where all channels share it, which NumPy is faster with."""
+    return np.float32(values[0]) if len(set(values)) == 1 else np.array(values, np.float32)
 
 
 @contextmanager

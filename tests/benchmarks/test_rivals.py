@@ -18,6 +18,7 @@ from benchmarks.subset import copy_subset, list_paths
 from spark_job import pca
 from spark_job.decode import decode
 from spark_job.moments import Moments
+from spark_job.networks import load_card
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ def test_rivals_see_the_jobs_pixels(images: Path) -> None:
 
     for path in images.rglob("*.jpg"):
         content = path.read_bytes()
-        pixels = decode(content, max_pixels=10_000).pixels / np.float32(127.5) - 1
+        pixels = decode(content, load_card(), max_pixels=10_000).pixels / np.float32(127.5) - 1
         assert np.abs(notebook.to_pixels(content) - pixels).max() < 1e-6
         # TensorFlow interpolates a little otherwise; a bilinear resize is nine times as far.
         levels = 127.5 * np.abs(single_machine.to_pixels(str(path)) - pixels)

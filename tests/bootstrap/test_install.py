@@ -163,7 +163,7 @@ def test_the_node_of_these_tests_reaches_nothing_but_its_s3(node: Node) -> None:
 
 
 def test_what_it_installs_runs_the_network(node: Node, installed: Path) -> None:
-    model = Path(__file__).parents[2] / "spark_job" / "model" / "mobilenet_v2.tflite"
+    model = Path(__file__).parents[2] / "spark_job" / "networks" / "mobilenet_v2" / "network.tflite"
     script = (
         "import sys, numpy, pandas, PIL.Image, pyarrow.fs, pyarrow.parquet\n"
         "from ai_edge_litert.interpreter import Interpreter\n"

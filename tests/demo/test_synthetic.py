@@ -8,6 +8,7 @@ from demo.synthetic import FRUITS, make_batch
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
 from spark_job.listing import list_images
+from spark_job.networks import load_card
 from spark_job.objects import open_folder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def test_bad_files_are_bad_in_the_way_they_are_named(batch: Path) -> None:
     reasons = {}
     for path in BAD:
         with pytest.raises(RejectedImageError) as reject:
-            decode((batch / path).read_bytes(), max_pixels=64_000_000)
+            decode((batch / path).read_bytes(), load_card(), max_pixels=64_000_000)
         reasons[path] = reject.value.reason
     assert reasons == BAD
 
@@ -43,7 +44,7 @@ def test_the_rest_are_images_of_every_label(batch: Path) -> None:
     assert {image["label"] for image in good} == {fruit.label for fruit in FRUITS}
     assert len(good) == 3 * len(FRUITS)
     for image in good:
-        decode((batch / image["path"]).read_bytes(), max_pixels=64_000_000)
+        decode((batch / image["path"]).read_bytes(), load_card(), max_pixels=64_000_000)
 
 
 def test_batch_is_the_same_each_time(batch: Path, tmp_path: Path) -> None:

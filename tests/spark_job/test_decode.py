@@ -6,22 +6,26 @@ import io
 import struct
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from spark_job.decode import SIDE, decode
+from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.networks import load_card
 from tests.spark_job.photographs import encoded, fruit
 
 ORIENTATION = 0x0112
+CARD = load_card("mobilenet_v2")
+SIDE = 224
 LIMIT = 64_000_000
 
 
 def pixels_of(content: bytes) -> np.ndarray[Any, Any]:
-    return decode(content, max_pixels=LIMIT).pixels.astype(int)
+    return decode(content, CARD, max_pixels=LIMIT).pixels.astype(int)
 
 
 def plain(colour: Any, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -77,7 +81,7 @@ def test_an_rgb_image_of_the_right_size_is_untouched() -> None:
 @pytest.mark.parametrize("size", [(100, 100), (640, 480), (33, 500), (1, 1), (1, 3000)])
 def test_any_size_becomes_224_by_pillows_default_without_cropping(size: tuple[int, int]) -> None:
     image = fruit(1, 300).resize(size)
-    decoded = decode(encoded(image), max_pixels=LIMIT)
+    decoded = decode(encoded(image), CARD, max_pixels=LIMIT)
     assert np.array_equal(decoded.pixels, np.asarray(image.resize((SIDE, SIDE))))
     assert decoded.pixels.dtype == np.uint8
     assert (decoded.width, decoded.height) == size
@@ -221,8 +225,37 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
 def test_width_and_height_are_those_of_the_upright_image() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    decoded = decode(encoded(plain("red", size=(40, 30)), "JPEG", exif=exif), max_pixels=LIMIT)
+    content = encoded(plain("red", size=(40, 30)), "JPEG", exif=exif)
+    decoded = decode(content, CARD, max_pixels=LIMIT)
     assert (decoded.width, decoded.height) == (30, 40)
+    assert decoded.format == "JPEG", "turning it has not lost that"
+
+
+def test_a_network_has_the_size_and_proportions_that_its_card_says() -> None:
+    wide = replace(CARD, width=320, height=96)
+    image = fruit(1, 300)
+    pixels = decode(encoded(image), wide, max_pixels=LIMIT).pixels
+    assert pixels.shape == (96, 320, 3)
+    assert np.array_equal(pixels, np.asarray(image.resize((320, 96))))
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_pixels_are_rgb_whatever_the_network_takes(channels: str) -> None:
+    content = encoded(plain((200, 100, 0)))
+    pixels = decode(content, replace(CARD, channels=channels), max_pixels=LIMIT).pixels
+    assert tuple(pixels[0, 0]) == (200, 100, 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_the_format_is_what_the_file_is(kind: str) -> None:
+    assert decode(encoded(fruit(1), kind), CARD, max_pixels=LIMIT).format == kind
+
+
+def test_a_jpeg_of_several_pictures_is_its_first() -> None:
+    content = encoded(plain("red"), "MPO", save_all=True, append_images=[plain("blue")])
+    assert content.startswith(b"\xff\xd8\xff"), "a JPEG to everybody else"
+    assert_plain(content, (255, 0, 0), within=3)
+    assert decode(content, CARD, max_pixels=LIMIT).format == "MPO"
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -274,7 +307,7 @@ def test_text_is_not_called_a_corrupt_image() -> None:
 def test_an_image_of_another_format_is_named(kind: str) -> None:
     content = encoded(fruit(1), kind)
     with pytest.raises(RejectedImageError) as rejected:
-        decode(content, max_pixels=LIMIT)
+        decode(content, CARD, max_pixels=LIMIT)
     assert rejected.value.reason == "unsupported-format"
     assert kind in rejected.value.detail
 
@@ -300,7 +333,11 @@ def test_flipped_bits_never_do_more_than_reject() -> None:
             for position in random.integers(0, len(broken), 6):
                 broken[position] ^= 1 << int(random.integers(8))
             with suppress(RejectedImageError):
-                assert decode(bytes(broken), max_pixels=1_000_000).pixels.shape == (SIDE, SIDE, 3)
+                assert decode(bytes(broken), CARD, max_pixels=1_000_000).pixels.shape == (
+                    SIDE,
+                    SIDE,
+                    3,
+                )
 
 
 def test_trailing_bytes_are_ignored() -> None:
@@ -309,7 +346,7 @@ def test_trailing_bytes_are_ignored() -> None:
 
 def test_the_pixel_limit_counts_before_decoding() -> None:
     image = encoded(plain("red", size=(100, 50)))
-    assert decode(image, max_pixels=5000).width == 100
+    assert decode(image, CARD, max_pixels=5000).width == 100
     assert reason(image, max_pixels=4999) == ("decode", "too-large")
 
 
@@ -328,7 +365,7 @@ def test_a_bomb_in_a_gif_frame_larger_than_its_screen() -> None:
 
 def reason(content: bytes, *, max_pixels: int = LIMIT) -> tuple[str, str]:
     with pytest.raises(RejectedImageError) as rejected:
-        decode(content, max_pixels=max_pixels)
+        decode(content, CARD, max_pixels=max_pixels)
     assert rejected.value.detail
     assert "at 0x" not in rejected.value.detail, "no memory address: the tables are reproducible"
     return rejected.value.stage, rejected.value.reason

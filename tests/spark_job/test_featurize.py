@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from spark_job import catalog, featurize
+from spark_job import catalog
 from spark_job.decode import decode
 from spark_job.featurize import Featurizer, plan_parts
 from spark_job.listing import list_images
-from spark_job.networks.extractor import shared_extractor
+from spark_job.networks import DEFAULT, load_card
+from spark_job.networks.extractor import Extractor, shared_extractor
 from spark_job.objects import open_folder
 from tests.spark_job.jobs import files_below
 from tests.spark_job.photographs import plant
@@ -83,7 +84,7 @@ def test_each_part_is_featurized_to_a_file_and_a_receipt(setting: Setting) -> No
     }
     for row in setting.table("features").to_pylist():
         content = (setting.images / row["path"]).read_bytes()
-        expected = shared_extractor()(decode(content, max_pixels=10**6).pixels)
+        expected = shared_extractor(DEFAULT)(decode(content, load_card(), max_pixels=10**6).pixels)
         assert np.array_equal(np.array(row["features"], np.float32), expected)
 
 
@@ -121,8 +122,8 @@ def test_a_file_that_changed_since_the_listing_is_described_as_it_was_read(
 def test_a_feature_that_is_no_number_is_a_reject(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing = np.full(1280, np.nan, np.float32)
-    monkeypatch.setattr(featurize, "shared_extractor", lambda: lambda _: nothing)
+    nothing = np.full(load_card().features, np.nan, np.float32)
+    monkeypatch.setattr(Extractor, "__call__", lambda *_: nothing)
     receipts = setting.featurize()
     assert sum(receipt["featurized"] for receipt in receipts) == 0
     assert {row["stage"] for row in setting.table("rejects").to_pylist()} == {"infer"}

@@ -125,12 +125,12 @@ def test_no_java(few: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_network(few: Path, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "spark_job", tmp_path / "spark_job")
-    network = tmp_path / "spark_job" / "model" / "mobilenet_v2.tflite"
+    network = tmp_path / "spark_job" / "networks" / "mobilenet_v2" / "network.tflite"
     content = bytearray(network.read_bytes())
     content[1000] ^= 255
     network.write_bytes(content)
     job = run_job(few, tmp_path / "out", "--run", "r", folder=tmp_path)
-    assert_failed(job, 1, "mobilenet_v2.tflite is damaged", "restore the file")
+    assert_failed(job, 1, "mobilenet_v2/network.tflite is damaged", "restore the file")
     assert job.seconds < 20, "before Spark is started"
 
 

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import csv
 
 from spark_job.decode import decode
+from spark_job.networks import load_card
 from tests.spark_job.jobs import Job, run_job
 
 if TYPE_CHECKING:
@@ -192,4 +193,4 @@ def test_what_is_transparent_is_white(oddities: Path, name: str, where: tuple[in
 
 
 def pixels_of(path: Path) -> NDArray[np.int64]:
-    return decode(path.read_bytes(), max_pixels=64_000_000).pixels.astype(np.int64)
+    return decode(path.read_bytes(), load_card(), max_pixels=64_000_000).pixels.astype(np.int64)

@@ -19,7 +19,7 @@ from pyarrow import dataset, parquet
 
 from spark_job import pca
 from spark_job.moments import Moments
-from spark_job.networks.extractor import extractor_id, load_card
+from spark_job.networks import load_card
 from spark_job.objects import open_folder
 from spark_job.pca import PCAModel
 from tests.spark_job.jobs import REPOSITORY, Job, files_below, read_json, run_job
@@ -189,7 +189,7 @@ class TestReadingAsAUser:
         for name in ("features", "rejects", "vectors"):
             for part in (job.run / name).glob("*.parquet"):
                 found = parquet.read_schema(part).metadata
-                assert found[b"orchard.extractor"].decode() == extractor_id(load_card())
+                assert found[b"orchard.extractor"].decode() == load_card().extractor
                 if name == "vectors":
                     assert found[b"orchard.model"].decode() == job.receipt["model"]["model"]
 

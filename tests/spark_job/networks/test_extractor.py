@@ -1,26 +1,25 @@
+"""Pixels to features, against Keras, against somebody else's cluster, and against the card."""
+
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
+import subprocess
 import sys
-from importlib import resources
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from PIL import Image
 from pyarrow import parquet
 
 from spark_job.decode import decode
 from spark_job.errors import JobError
-from spark_job.networks.extractor import (
-    Extractor,
-    extractor_id,
-    load_card,
-    load_network,
-    shared_extractor,
-)
+from spark_job.networks import DEFAULT, Scaling, load_card, load_network, load_provenance
+from spark_job.networks.extractor import Extractor, scaler, shared_extractor
 from tests.spark_job.photographs import fruit
 
 if TYPE_CHECKING:
@@ -28,60 +27,94 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+CARD = load_card()
 
-def test_an_image_has_1280_features_and_always_the_same() -> None:
+
+def test_an_image_has_as_many_features_as_the_card_says_and_always_the_same() -> None:
     pixels = np.asarray(fruit(1, 224))
-    first = shared_extractor()(pixels).copy()
-    assert first.shape == (1280,)
+    first = shared_extractor(DEFAULT)(pixels).copy()
+    assert first.shape == (CARD.features,)
     assert first.dtype == np.float32
     assert np.isfinite(first).all()
-    shared_extractor()(np.asarray(fruit(2, 224)))
-    assert np.array_equal(shared_extractor()(pixels), first)
-    assert np.array_equal(Extractor(load_network(load_card()))(pixels), first)
+    shared_extractor(DEFAULT)(np.asarray(fruit(2, 224)))
+    assert np.array_equal(shared_extractor(DEFAULT)(pixels), first)
+    assert np.array_equal(Extractor(CARD, load_network(CARD))(pixels), first)
 
 
 def test_features_tell_images_apart_and_are_kept_by_the_caller() -> None:
-    one, other = (shared_extractor()(np.asarray(fruit(seed, 224))) for seed in (1, 2))
+    one, other = (shared_extractor(DEFAULT)(np.asarray(fruit(seed, 224))) for seed in (1, 2))
     assert np.abs(one - other).max() > 0.1
 
 
-def test_the_card_describes_the_network_that_lies_beside_it() -> None:
-    card = load_card()
-    content = (resources.files("spark_job.networks") / "mobilenet_v2" / card["file"]).read_bytes()
-    assert hashlib.sha256(content).hexdigest() == card["sha256"]
-    assert card["source"]["licence"] == "Apache-2.0"
-    assert len(card["source"]["sha256"]) == 64
-    assert "1e-4" in card["tolerance"]
+PIXELS = arrays.arrays(np.uint8, (2, 3, 3))
+NUMBERS = st.floats(0.125, 300, width=32)
+CHANNELS = st.one_of(NUMBERS.map(lambda number: (number,) * 3), st.tuples(*[NUMBERS] * 3))
+STEP = st.one_of(st.none(), CHANNELS)
 
 
-def test_the_extractors_id_follows_weights_and_preprocessing_and_nothing_else() -> None:
-    card = load_card()
-    same = card | {"description": "other words", "exported_with": {}, "sha256": "of another export"}
-    assert extractor_id(same) == extractor_id(card)
-    assert extractor_id(card | {"preprocessing": "other"}) != extractor_id(card)
-    assert extractor_id(card | {"source": {"sha256": "0" * 64}}) != extractor_id(card)
+@given(PIXELS, st.sampled_from(["RGB", "BGR"]), STEP, STEP, STEP)
+def test_scaling_is_its_formula(
+    pixels: NDArray[np.uint8], channels: str, divide_by: Any, subtract: Any, then_divide_by: Any
+) -> None:
+    nothing = Scaling()
+    scaling = Scaling(
+        divide_by or nothing.divide_by,
+        subtract or nothing.subtract,
+        then_divide_by or nothing.then_divide_by,
+    )
+    found = np.empty(pixels.shape, np.float32)
+    scaler(channels, scaling)(pixels, found)
+    ordered = (pixels if channels == "RGB" else pixels[..., ::-1]).astype(np.float32)
+    steps = [np.array(step, np.float32) for step in (divide_by, subtract, then_divide_by) if step]
+    expected = ordered
+    if divide_by:
+        expected = expected / steps.pop(0)
+    if subtract:
+        expected = expected - steps.pop(0)
+    if then_divide_by:
+        expected = expected / steps.pop(0)
+    assert np.array_equal(found, expected)
 
 
-def test_a_damaged_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = resources.files("spark_job.networks")
-    with resources.as_file(source) as folder:
-        shutil.copytree(folder, tmp_path / "networks")
-    network = tmp_path / "networks" / "mobilenet_v2" / load_card()["file"]
-    content = bytearray(network.read_bytes())
-    content[len(content) // 2] ^= 1
-    network.write_bytes(content)
-    patched = "spark_job.networks.extractor.resources.files"
-    monkeypatch.setattr(patched, lambda _: tmp_path / "networks")
-    with pytest.raises(JobError, match=r"network\.tflite is damaged: .*restore the file"):
-        load_network(load_card())
+def test_mobilenet_sees_what_keras_preprocessing_makes_of_pixels() -> None:
+    """Bit for bit x / 127.5 - 1 in float32: features of another rounding are other features."""
+    pixels = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, 2)
+    found = np.empty(pixels.shape, np.float32)
+    scaler(CARD.channels, CARD.scaling)(pixels, found)
+    assert np.array_equal(found, pixels.astype(np.float32) / np.float32(127.5) - np.float32(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"width": 192},
+            "it takes float32 [1, 224, 224, 3], the card says float32 [1, 224, 192, 3]",
+        ),
+        ({"features": 1000}, "it gives float32 [1, 1280], the card says float32 [1, 1000]"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_flatbuffer_is_refused(
+    change: dict[str, Any], told: str
+) -> None:
+    extract = Extractor(replace(CARD, **change), load_network(CARD))
+    with pytest.raises(JobError) as refused:
+        extract.warm_up()
+    assert told in str(refused.value)
+    assert "spark_job/networks/mobilenet_v2 does not fit its card" in str(refused.value)
+    assert "correct the card" in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", bytes(5000)])
+def test_what_is_no_flatbuffer_is_refused(content: bytes) -> None:
+    with pytest.raises(JobError, match="mobilenet_v2 cannot be run by LiteRT"):
+        Extractor(CARD, content).warm_up()
 
 
 def test_running_needs_no_tensorflow() -> None:
-    import subprocess
-
     code = (
         "import sys, numpy; from spark_job.networks.extractor import shared_extractor;"
-        "shared_extractor()(numpy.zeros((224, 224, 3), 'uint8'));"
+        "shared_extractor('mobilenet_v2')(numpy.zeros((224, 224, 3), 'uint8'));"
         "sys.exit(str([m for m in ('tensorflow', 'keras', 'pyspark') if m in sys.modules]))"
     )
     ended = subprocess.run(
@@ -102,32 +135,28 @@ def test_features_equal_those_of_an_independent_cluster(shared: Path, fruits: Pa
             worst = max(worst, float(np.abs(found - np.array(row["features"])).max()))
             compared += 1
     assert compared > 200, f"only {compared} of the reference's {len(rows)} images were found"
-    assert worst < 1e-4
+    assert worst < CARD.tolerance
 
 
 @pytest.mark.shared
 @pytest.mark.keras
 def test_features_equal_those_of_keras(shared: Path, fruits: Path) -> None:
-    from keras.applications.mobilenet_v2 import preprocess_input
-
-    from spark_job.networks.export import keras_model
+    from keras.applications.mobilenet_v2 import MobileNetV2, preprocess_input
 
     [weights] = (shared / "weights").glob("*.h5")
-    assert hashlib.sha256(weights.read_bytes()).hexdigest() == load_card()["source"]["sha256"]
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert found == load_provenance()["weights"]["sha256"]
     paths = sorted(fruits.rglob("*.jpg"))[::9]
     assert len(paths) > 20
     images = [Image.open(path).convert("RGB").resize((224, 224)) for path in paths]
     batch = preprocess_input(np.stack([np.asarray(image, np.float32) for image in images]))
-    expected: NDArray[Any] = keras_model(str(weights)).predict(batch, verbose=0)
-    found = np.stack([features_of(path) for path in paths])
-    assert np.abs(found - expected).max() < 1e-4
+    network = MobileNetV2(
+        input_shape=(224, 224, 3), include_top=False, pooling="avg", weights=str(weights)
+    )
+    expected: NDArray[Any] = network.predict(batch, verbose=0)
+    features = np.stack([features_of(path) for path in paths])
+    assert np.abs(features - expected).max() < CARD.tolerance
 
 
 def features_of(path: Path) -> NDArray[np.float32]:
-    return shared_extractor()(decode(path.read_bytes(), max_pixels=10**6).pixels).copy()
-
-
-def test_the_card_is_readable_json() -> None:
-    folder = resources.files("spark_job.networks") / "mobilenet_v2"
-    with resources.as_file(folder / "card.json") as path:
-        assert json.loads(path.read_text("utf-8")) == load_card()
+    return shared_extractor(DEFAULT)(decode(path.read_bytes(), CARD, max_pixels=10**6).pixels)
