@@ -73,17 +73,27 @@ def test_another_preprocessing_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("largest", "tolerance"),
-    [(5.8, 1e-4), (1, 1e-4), (0.2, 1e-4), (10, 1e-3), (310, 1e-2), (0.05, 1e-5), (0.008, 1e-6)],
+    ("largest", "apart", "tolerance"),
+    [
+        (5.8, 2.6e-5, 1e-4),
+        (4.9, 9e-5, 1e-3),
+        (0.8, 1e-6, 1e-5),
+        (300, 0.3, 1),
+        (5.0, 0.0, 1e-6),
+    ],
 )
-def test_tolerance_follows_the_largest_feature(largest: float, tolerance: float) -> None:
-    assert export.tolerance_for(np.array([[0, -largest]], np.float32)) == tolerance
+def test_tolerance_follows_the_distance_from_keras(
+    largest: float, apart: float, tolerance: float
+) -> None:
+    assert export.tolerance_for(largest, apart) == tolerance
 
 
-@pytest.mark.parametrize("features", [[0, 0], [1, np.nan], [1, np.inf]])
-def test_features_that_say_nothing_are_refused(features: list[float]) -> None:
-    with pytest.raises(ExportError, match="the largest feature of random images is"):
-        export.tolerance_for(np.array([features], np.float32))
+@pytest.mark.parametrize(
+    ("largest", "apart"), [(0, 0), (np.nan, 0), (np.inf, 0), (1, 1.1e-3), (1, np.nan), (300, 0.31)]
+)
+def test_what_rounding_does_not_explain_is_refused(largest: float, apart: float) -> None:
+    with pytest.raises(ExportError, match=r"check the weights|nothing was written"):
+        export.tolerance_for(largest, apart)
 
 
 def run_export(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -121,7 +131,7 @@ def test_a_flatbuffer_that_is_not_keras_is_not_written(
 ) -> None:
     """The committed network for one of other weights: the same shapes, other features."""
     monkeypatch.setattr(export, "convert", lambda _: load_network(load_card()))
-    with pytest.raises(ExportError, match=r"from Keras on the same pixels.* nothing was written"):
+    with pytest.raises(ExportError, match=r"from Keras on the same pixels, .* nothing was written"):
         export.export("MobileNetV2", "random", into=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
