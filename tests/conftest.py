@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# As the job does, before numpy is imported: more threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

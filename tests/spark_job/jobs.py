@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -47,9 +47,20 @@ class Job:
         """The published run's receipt."""
         return read_json(self.run / "run.json")
 
+    @property
+    def model(self) -> Path:
+        """The folder of the model that the published run's vectors are of."""
+        receipt = self.receipt
+        return self.output / "models" / receipt["extractor"] / receipt["model"]["model"]
+
     def table(self, name: str) -> pa.Table:
         """One of the published tables, sorted by path."""
         return parquet.read_table(self.run / name).sort_by("path")
+
+    def parts(self) -> list[dict[str, Any]]:
+        """The published run's part receipts."""
+        rows: list[dict[str, Any]] = parquet.read_table(self.run / "parts.parquet").to_pylist()
+        return rows
 
     def outcomes(self) -> dict[str, tuple[str, str] | str]:
         """What came of each image, by path: "featurized" or the reject's stage and reason."""
@@ -65,8 +76,7 @@ class Job:
 def arguments(images: object, output: object, *options: str, batch: str = "batch") -> list[str]:
     """A job's command line."""
     required = ["--images", str(images), "--output", str(output), "--batch", batch]
-    master = [] if "--master" in options else ["--master", "local[2]"]
-    return [sys.executable, "-m", "spark_job", *required, *master, *options]
+    return [sys.executable, "-m", "spark_job", *required, *options]
 
 
 def run_job(
@@ -76,8 +86,12 @@ def run_job(
     batch: str = "batch",
     environment: Mapping[str, str | None] | None = None,
     folder: Path = REPOSITORY,
+    before: Callable[[], None] | None = None,
 ) -> Job:
-    """Run the job in a process of its own, with `environment` on top of this one's."""
+    """Run the job in a process of its own, with `environment` on top of this one's.
+
+    `before` is called in that process before the job begins.
+    """
     started = monotonic()
     ended = subprocess.run(
         arguments(images, output, *options, batch=batch),
@@ -87,6 +101,7 @@ def run_job(
         text=True,
         timeout=180,
         check=False,
+        preexec_fn=before,
     )
     seconds = monotonic() - started
     return Job(Path(str(output)), batch, ended.returncode, ended.stdout, ended.stderr, seconds)

