@@ -176,7 +176,7 @@ class Pipeline:
         def found() -> list[Cluster]:
             return [
                 cluster
-                for cluster in self.emr.clusters.values()
+                for cluster in list(self.emr.clusters.values())
                 if cluster.request["Name"].endswith(run) and cluster.state == state
             ]
 
