@@ -95,8 +95,9 @@ def work_on_batches(
 ) -> None:
     """Let the nodes read images, work, settle results and models, and write EMR's logs.
 
-    A run is settled by copies within S3, which need GetObject on what is copied and PutObject where
-    it goes; so do the pointers, which are written only if they are still what was read (If-Match).
+    A run is settled by copies within S3: GetObject on what is copied, and PutObject where it goes.
+    A pointer is read, and written only if it is still what was read: both again. Nothing that the
+    job writes is tagged, so a copy needs no right to read or write tags.
     """
     for statement in (
         _list(data, (contract.IMAGES, *OUTPUTS)),
