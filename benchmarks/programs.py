@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import REPOSITORY, BenchmarkError, Measurement, measure
+from spark_job.contract import RUN, run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,7 @@ def run_job(images: Path, size: int, *, environment: Mapping[str, str] | None = 
             *("--run", "measured", "--pca", "fit"),
             environment=environment,
         )
-        receipt = Path(output) / "results/benchmark/runs/measured/run.json"
+        receipt = Path(output) / run_folder("benchmark", "measured") / RUN
         name = "job with slow reads" if environment else "job"
         return _run(name, size, measured, json.loads(receipt.read_text()))
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from demo.synthetic import make_batch
+from spark_job.contract import CURRENT, IMAGES, VECTORS, results_folder, run_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "out"
@@ -27,7 +28,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
     arguments, further = parser.parse_known_args()
     if arguments.images is None:
-        images, batch = OUTPUT / "synthetic-fruit" / "images", "synthetic-fruit"
+        images, batch = OUTPUT / "synthetic-fruit" / IMAGES, "synthetic-fruit"
         print(f"No IMAGES given: drawing a synthetic batch in {images}")
         make_batch(images)
     else:
@@ -37,11 +38,10 @@ def main() -> int:
     command += [f"--batch={batch}", "--pca=fit", *further]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code == 0:
-        current = output / "results" / batch / "current.json"
-        run = json.loads(current.read_text())["run"]
-        vectors = os.path.relpath(current.parent / "runs" / run / "vectors")
+        run = json.loads((output / results_folder(batch) / CURRENT).read_text())["run"]
+        vectors = os.path.relpath(output / run_folder(batch, run) / VECTORS)
         python = os.path.relpath(sys.executable)
-        print("\nTo look at the vectors (path, label, vector), for example:")
+        print("\nTo look at the vectors (path, label, model, vector), for example:")
         print(f"  {python} -c \"import pandas; print(pandas.read_parquet('{vectors}'))\"")
     return code
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from demo.synthetic import make_batch
 from rehearsal.local_cloud import LocalCloud
 from rehearsal.story import Story
+from spark_job.contract import CURRENT, IMAGES, MODELS, READY, RUN, results_folder, run_folder
 from spark_job.summary import summarize
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def main() -> int:
 
 
 def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
-    _say(f"{cloud.upload(images, batch)} images uploaded to s3://{cloud.bucket}/images/{batch}/")
-    _say(f"writing images/{batch}/_READY, which starts the batch")
+    _say(f"{cloud.upload(images, batch)} images uploaded to s3://{cloud.bucket}/{IMAGES}/{batch}/")
+    _say(f"writing {IMAGES}/{batch}/{READY}, which starts the batch")
     cloud.mark_ready(batch)
     arn = cloud.first_execution(batch)
     Story(cloud, arn, _say).follow()
@@ -61,11 +62,12 @@ def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
     if outcome.status != "SUCCEEDED":
         print(f"rehearsal: the execution is {outcome.status}: {outcome.cause}", file=sys.stderr)
         return 1
-    results = cloud.fetch(f"results/{batch}/", OUTPUT)
-    cloud.fetch("models/", OUTPUT)
-    current = json.loads((results / "results" / batch / "current.json").read_text(encoding="utf-8"))
-    run = results / "results" / batch / "runs" / current["run"]
-    receipt = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    for folder in (results_folder(batch), MODELS):
+        cloud.fetch(f"{folder}/", OUTPUT)
+    pointer = OUTPUT / results_folder(batch) / CURRENT
+    current = json.loads(pointer.read_text(encoding="utf-8"))
+    run = OUTPUT / run_folder(batch, current["run"])
+    receipt = json.loads((run / RUN).read_text(encoding="utf-8"))
     print(f"\n{summarize(receipt)}\n\nFetched to {run}")
     return 0
 

@@ -141,8 +141,14 @@ def _s3_object(request: Request, arn: str) -> Iterator[Permission]:
     else:
         source = request.headers.get("x-amz-copy-source")
         if source:
-            source = unquote(source).lstrip("/").partition("?")[0]
-            yield Permission("s3:GetObject", f"arn:aws:s3:::{source}")
+            # A question mark of the key's own is quoted.
+            source, _, version = source.partition("?")
+            action = "s3:GetObjectVersion" if version else "s3:GetObject"
+            yield Permission(action, f"arn:aws:s3:::{unquote(source).lstrip('/')}")
+        if "if-match" in request.headers:
+            # The answer says something of what is there. AWS's documentation of conditional writes
+            # leaves open whether that takes a right to read it: the stricter is asked for.
+            yield Permission("s3:GetObject", arn)
         yield Permission("s3:PutObject", arn)
 
 

@@ -203,9 +203,9 @@ class Life:
         for name in ("stdout", "stderr"):
             self._write_log(cluster, f"{base}/{name}.gz", (folder / name).read_bytes())
         for application in self._yarn.applications(step.step_id):
-            for container, path in self._yarn.container_logs(application):
-                key = f"containers/{application}/{container}/{path.name}.gz"
-                self._write_log(cluster, key, path.read_bytes())
+            for container, name, content in self._yarn.container_logs(application):
+                key = f"containers/{application}/{container}/{name}.gz"
+                self._write_log(cluster, key, content)
         uri = str(cluster.request.get("LogUri", "")).rstrip("/")
         return f"{uri}/{cluster.cluster_id}/{base}/stderr.gz"
 

@@ -71,7 +71,7 @@ class LocalEmr:
 
     def alive(self) -> list[Cluster]:
         """Return the clusters that are not terminated."""
-        return [cluster for cluster in self.clusters.values() if cluster.alive]
+        return [cluster for cluster in list(self.clusters.values()) if cluster.alive]
 
     def handle(self, request: Request) -> Response:
         """Answer one request of EMR's API."""
@@ -137,7 +137,7 @@ class LocalEmr:
         return {
             "Clusters": [
                 {"Id": c.cluster_id, "Name": c.request["Name"], "Status": c.describe()["Status"]}
-                for c in reversed(self.clusters.values())
+                for c in reversed(list(self.clusters.values()))
                 if not wanted or c.state in wanted
             ]
         }

@@ -2,6 +2,13 @@
 
 Every request is recorded with the permissions that it needs. A request of a role is judged by the
 role's deployed policies, conditions included, before moto sees it; the engineer's own are not.
+
+Where its S3 differs from AWS's:
+
+- Writes are answered one after the other, so that of two conditional writes at once one wins and
+  the other's condition fails (412). AWS may also refuse either with 409 and ask for it again:
+  `rehearsal.faults` has that as a fault.
+- A list of objects is deleted, denied or disturbed as a whole; AWS answers object by object.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -100,6 +108,7 @@ class Endpoint:
         self._role_policies: dict[str, tuple[policies.Policy, ...]] = {}
         self._trust_policies: dict[str, policies.Policy] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._writing = threading.Lock()
         self._simulator: policies.Simulator | None = None
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
@@ -249,13 +258,23 @@ class Endpoint:
             if request.service in self.handlers:
                 return _json(start, *self.handlers[request.service](request))
             buffered = _Buffered()
-            body = b"".join(self._moto(environ, buffered))
+            with self._one_write_at_a_time(request):
+                body = b"".join(self._moto(environ, buffered))
             return self._answer(request, role, buffered, body, start)
         finally:
             call = Call(
                 role or ENGINEER, tuple(needed), not denied, (statuses or [0])[0], time.time()
             )
             self.calls.append(call)
+
+    def _one_write_at_a_time(self, request: Request) -> AbstractContextManager[object]:
+        """Keep a write to S3 apart from others: between its look and its write, moto lets them in.
+
+        The events that a write sends are delivered within it. They start executions, which run in
+        threads of their own and may write after it.
+        """
+        writes = request.service == "s3" and request.method not in ("GET", "HEAD")
+        return self._writing if writes else nullcontext()
 
     def _answer(
         self, request: Request, role: str, buffered: _Buffered, body: bytes, start: Any
@@ -267,8 +286,9 @@ class Endpoint:
         answer is given, so that nothing here relies on the other.
         """
         bucket, key = bucket_and_key(request)
-        missing = request.service == "s3" and key and buffered.status.startswith("404")
-        if role and missing:
+        # An upload that is gone is no object.
+        of_object = request.service == "s3" and key and "uploadId" not in request.query
+        if role and of_object and buffered.status.startswith("404"):
             listing = Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {})
             if not self.allows(role, listing):
                 return _error(request, start, 403, "AccessDenied", "Access Denied")
@@ -344,6 +364,9 @@ def _request_id() -> tuple[str, str]:
 def _faulty(request: Request, environ: Environ, start: Any, effect: Effect) -> Iterable[bytes]:
     if effect is Effect.SLOW_DOWN:
         return _error(request, start, 503, "SlowDown", "Please reduce your request rate.")
+    if effect is Effect.CONFLICT:
+        message = "A conflicting operation occurred during the upload; retry it."
+        return _error(request, start, 409, "ConditionalRequestConflict", message)
     if effect is Effect.REFUSED:
         return _error(request, start, 400, "ValidationException", "The request was refused.")
     connection: socket.socket = environ["werkzeug.socket"]

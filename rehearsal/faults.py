@@ -18,6 +18,7 @@ class Effect(enum.Enum):
 
     SLOW_DOWN = "503 SlowDown"
     RESET = "a connection that is reset"
+    CONFLICT = "409 ConditionalRequestConflict"
     REFUSED = "400 ValidationException"
 
 

@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spark_job.contract import NODE_PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PREFIX = "/opt/orchard"
-"""Where the bootstrap action installs on an EMR instance."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Node:
 
     @property
     def prefix(self) -> Path:
-        """Where `PREFIX` is on this node."""
-        return self.folder / PREFIX.lstrip("/")
+        """Where `NODE_PREFIX` is on this node."""
+        return self.folder / NODE_PREFIX.lstrip("/")
 
     def run(
         self, script: bytes, arguments: list[str], environment: Mapping[str, str]
@@ -64,8 +63,8 @@ class Node:
         path = self.folder / "bootstrap-action"
         path.write_bytes(script)
         if len(arguments) < 2:
-            arguments = [*arguments, PREFIX]
-        local = [argument.replace(PREFIX, str(self.prefix)) for argument in arguments]
+            arguments = [*arguments, NODE_PREFIX]
+        local = [argument.replace(NODE_PREFIX, str(self.prefix)) for argument in arguments]
         return subprocess.Popen(
             ["bash", str(path), *local],
             cwd=self.folder,

@@ -16,6 +16,7 @@ from moto.sns.models import sns_backends
 from rehearsal.calls import ACCOUNT
 from rehearsal.workflow import StatusEvents
 from rehearsal.yarn import wait_for
+from spark_job.contract import IMAGES, READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -83,14 +84,14 @@ class Pipeline:
         s3 = self.endpoint.client("s3")
         paths = [path for path in sorted(images.rglob("*")) if path.is_file()]
         for path in paths:
-            key = f"images/{batch}/{path.relative_to(images).as_posix()}"
+            key = f"{IMAGES}/{batch}/{path.relative_to(images).as_posix()}"
             s3.upload_file(str(path), self.bucket, key)
         return len(paths)
 
     def mark_ready(self, batch: str) -> None:
         """Write the marker that starts a batch."""
         self.endpoint.client("s3").put_object(
-            Bucket=self.bucket, Key=f"images/{batch}/_READY", Body=b""
+            Bucket=self.bucket, Key=f"{IMAGES}/{batch}/{READY}", Body=b""
         )
 
     def start_execution(self, given: Mapping[str, Any] | str, name: str = "") -> str:
@@ -176,7 +177,7 @@ class Pipeline:
         def found() -> list[Cluster]:
             return [
                 cluster
-                for cluster in self.emr.clusters.values()
+                for cluster in list(self.emr.clusters.values())
                 if cluster.request["Name"].endswith(run) and cluster.state == state
             ]
 

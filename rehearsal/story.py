@@ -57,7 +57,9 @@ class Story:
             kind = "driver" if container.is_driver else "executor"
             self._say(f"{kind} on node {container.node}: {container.container_id}")
         if container.is_driver:
-            lines = self._cloud.yarn.output(container).splitlines()
+            # What follows the last line's end is a line that is still being written.
+            whole, _, _ = self._cloud.yarn.output(container).rpartition("\n")
+            lines = whole.splitlines()
             told = [line.removeprefix(JOB) for line in lines if line.startswith(JOB)]
             for line in told[self._lines :]:
                 self._say(f"job: {line}")

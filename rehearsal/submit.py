@@ -19,7 +19,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from rehearsal import java
-from rehearsal.nodes import PREFIX
+from spark_job.contract import NODE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ def start(
     configurations
         The cluster's configurations, as ``RunJobFlow`` has them.
     python
-        What stands for the Python under `PREFIX` in every container.
+        What stands for the Python under `NODE_PREFIX` in every container.
     yarn_conf_dir
         The folder with ``yarn-site.xml``.
     endpoint
@@ -183,4 +183,4 @@ def _with_node_python(settings: Mapping[str, str], python: Path) -> dict[str, st
 
 
 def _local_python(text: str, python: Path) -> str:
-    return re.sub(rf"{PREFIX}/bin/python[\d.]*", str(python), text)
+    return re.sub(rf"{NODE_PREFIX}/bin/python[\d.]*", str(python), text)

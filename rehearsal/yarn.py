@@ -180,9 +180,10 @@ class Yarn:
 
     def kill_container(self, container: Container) -> None:
         """Kill every process of `container`, as a machine's out-of-memory killer would."""
-        for process in _family(psutil.Process(container.pid)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # It may have ended since it was listed.
+            for process in _family(psutil.Process(container.pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def lose_node(self, node: int) -> None:
         """Lose one NodeManager with its containers. It stays away until YARN starts again."""
@@ -228,17 +229,36 @@ class Yarn:
             if tag in list(app.getApplicationTags())
         }
 
-    def container_logs(self, application: str) -> Iterator[tuple[str, Path]]:
-        """Yield the container id and the path of each log file of `application`."""
-        for folder in sorted(self.folder.glob(f"target/**/{application}/container_*")):
-            for path in sorted(folder.iterdir()):
-                if path.is_file() and path.name in ("stdout", "stderr"):
-                    yield folder.name, path
+    def container_logs(self, application: str) -> Iterator[tuple[str, str, bytes]]:
+        """Yield what each container of `application` logged: its id, the file's name, the content.
+
+        Logs that YARN deletes meanwhile are left out.
+        """
+        for folder in self._container_folders(application):
+            for name in ("stderr", "stdout"):
+                with contextlib.suppress(FileNotFoundError):
+                    yield folder.name, name, (folder / name).read_bytes()
 
     def output(self, container: Container) -> str:
         """Return what `container` has written to its standard output so far."""
-        found = list(self.folder.glob(f"target/**/{container.container_id}/stdout"))
-        return found[0].read_text(encoding="utf-8", errors="replace") if found else ""
+        for folder in self._container_folders(container.application):
+            if folder.name == container.container_id:
+                with contextlib.suppress(FileNotFoundError):
+                    return (folder / "stdout").read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def _container_folders(self, application: str) -> list[Path]:
+        """Return the folders of an application's containers, for logs and for local files.
+
+        Spark and YARN delete folders here at any moment. ``os.walk`` passes over one that vanishes
+        before it is read; ``Path.glob`` raises FileNotFoundError.
+        """
+        found = []
+        for folder, names, _ in os.walk(self.folder / "target"):
+            if Path(folder).name == application:
+                found += [Path(folder) / name for name in names if name.startswith("container_")]
+                names.clear()  # Nothing below them is asked for.
+        return sorted(found)
 
     def _write_configuration(self) -> None:
         root = ElementTree.Element("configuration")
@@ -254,26 +274,21 @@ class Yarn:
 
 def _start_jvm(folder: Path) -> tuple[JavaGateway, psutil.Process]:
     jars = [*java.fetch(java.YARN), *sorted((java.PYSPARK_HOME / "jars").glob("*.jar"))]
-    before = {process.pid for process in psutil.Process().children()}
-    cwd = Path.cwd()
     # Left open: threads of py4j write to it for as long as the process lives.
     log = (folder / "yarn.log").open("a", encoding="utf-8")
-    os.chdir(folder)  # MiniYARNCluster writes to ./target.
-    try:
-        port, token = launch_gateway(
-            classpath=os.pathsep.join(map(str, jars)),
-            java_path=str(java.java_home() / "bin" / "java"),
-            javaopts=[*JAVA_OPTIONS, f"-Djava.io.tmpdir={folder}"],
-            redirect_stdout=log,
-            redirect_stderr=log,
-            die_on_exit=True,
-            enable_auth=True,
-        )
-    finally:
-        os.chdir(cwd)
-    process = next(p for p in psutil.Process().children() if p.pid not in before)
+    port, token, started = launch_gateway(
+        classpath=os.pathsep.join(map(str, jars)),
+        java_path=str(java.java_home() / "bin" / "java"),
+        javaopts=[*JAVA_OPTIONS, f"-Djava.io.tmpdir={folder}"],
+        redirect_stdout=log,
+        redirect_stderr=log,
+        die_on_exit=True,
+        enable_auth=True,
+        cwd=folder,  # MiniYARNCluster writes to ./target.
+        return_proc=True,
+    )
     parameters = GatewayParameters(port=port, auth_token=token, auto_convert=True)
-    return JavaGateway(gateway_parameters=parameters), process
+    return JavaGateway(gateway_parameters=parameters), psutil.Process(started.pid)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

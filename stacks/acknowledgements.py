@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aws_cdk import Acknowledgment, Stack, Token, Validations
 
+from spark_job import contract
+from stacks.identity import OUTPUTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,10 +56,10 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
         *(
             Finding(
                 roles.instance_role,
-                _resource(f"<{data}.Arn>/{prefix}*"),
+                _resource(f"<{data}.Arn>/{folder}/*"),
                 "The objects under one prefix of the stack's own bucket, which is the job's work.",
             )
-            for prefix in ("images/", "models/", "results/")
+            for folder in (contract.IMAGES, *OUTPUTS)
         ),
         Finding(
             roles.instance_role,
@@ -65,8 +68,8 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
         ),
         Finding(
             roles.state_machine_role,
-            _resource(f"<{data}.Arn>/results/*"),
-            "Reads why a run failed, whichever batch and run that is; reading only.",
+            _resource(f"<{data}.Arn>/{contract.WORK}/*/{contract.FAILURE}"),
+            "Reads why a run failed, whichever batch and run that is; reading only that.",
         ),
         Finding(
             roles.state_machine_role,

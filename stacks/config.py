@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_type_hints
 
+from spark_job.contract import IMAGES, READY
 from stacks.knobs import (
     Check,
     ConfigError,
@@ -248,7 +249,9 @@ class OrchardConfig:
     )
 
     # -- Operation -----------------------------------------------------------------------------
-    trigger: bool = knob(True, "Start an execution when images/<batch>/_READY is written.", _YES_NO)
+    trigger: bool = knob(
+        True, f"Start an execution when {IMAGES}/<batch>/{READY} is written.", _YES_NO
+    )
     alert_email: str | None = knob(
         None,
         "Address for failures, alarms and the budget; none are sent when not set.",

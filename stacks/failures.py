@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from spark_job.contract import FAILURE, work_folder
 from stacks.identity import EMR_LOGS
 from stacks.states import BRIEFLY, catch, service, tell, text
 
@@ -85,7 +86,7 @@ def describe_failure(
             "Resource": service("aws-sdk:s3:getObject"),
             "Parameters": {
                 "Bucket": data.bucket_name,
-                "Key.$": text("results/{}/runs/{}/failure.json", "$.settings.batch", "$.run"),
+                "Key.$": text(f"{work_folder('{}', '{}')}/{FAILURE}", "$.settings.batch", "$.run"),
             },
             "ResultSelector": {"job.$": "States.StringToJson($.Body)"},
             "ResultPath": "$.report",

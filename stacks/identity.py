@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from aws_cdk import Stack, aws_iam
 from constructs import Construct
 
+from spark_job import contract
 from stacks.config import STACK_TAG
 
 if TYPE_CHECKING:
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 
     from stacks.config import OrchardConfig
 
-IMAGES: Final = "images/"
-# What the job writes to, and reads again on its next run.
-OUTPUTS: Final = ("results/", "models/")
+# What the job writes to, and reads again: on its next run, or when it settles what is at work.
+OUTPUTS: Final = (contract.WORK, contract.RESULTS, contract.MODELS)
 EMR_LOGS: Final = "emr/"
 # Step Functions makes this rule itself, once per account, and under no other name.
 _STEP_RULE: Final = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
@@ -93,15 +93,20 @@ class Identity(Construct):
 def work_on_batches(
     role: aws_iam.Role, *, data: aws_s3.IBucket, logs: aws_s3.IBucket, key: aws_kms.IKey | None
 ) -> None:
-    """Let the nodes read images, read and write results and models, and write EMR's logs."""
+    """Let the nodes read images, work, settle results and models, and write EMR's logs.
+
+    A run is settled by copies within S3: GetObject on what is copied, and PutObject where it goes.
+    A pointer is read, and written only if it is still what was read: both again. Nothing that the
+    job writes is tagged, so a copy needs no right to read or write tags.
+    """
     for statement in (
-        _list(data, (IMAGES, *OUTPUTS)),
+        _list(data, (contract.IMAGES, *OUTPUTS)),
         aws_iam.PolicyStatement(
-            actions=["s3:GetObject"], resources=[data.arn_for_objects(f"{IMAGES}*")]
+            actions=["s3:GetObject"], resources=[data.arn_for_objects(f"{contract.IMAGES}/*")]
         ),
         aws_iam.PolicyStatement(
             actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-            resources=[data.arn_for_objects(f"{prefix}*") for prefix in OUTPUTS],
+            resources=[data.arn_for_objects(f"{folder}/*") for folder in OUTPUTS],
         ),
         aws_iam.PolicyStatement(
             # EMR asks for `s3:Put*` here: what it puts may come with an access control list, which
@@ -139,10 +144,11 @@ def encrypt_disks(role: aws_iam.Role, key: aws_kms.IKey) -> None:
 
 def look_at_batches(role: aws_iam.Role, *, data: aws_s3.IBucket, key: aws_kms.IKey | None) -> None:
     """Let the state machine see whether a batch has images, and read why a run failed."""
-    role.add_to_policy(_list(data, (IMAGES, "results/")))
+    role.add_to_policy(_list(data, (contract.IMAGES,)))
     role.add_to_policy(
         aws_iam.PolicyStatement(
-            actions=["s3:GetObject"], resources=[data.arn_for_objects("results/*")]
+            actions=["s3:GetObject"],
+            resources=[data.arn_for_objects(f"{contract.WORK}/*/{contract.FAILURE}")],
         )
     )
     if key is not None:
@@ -250,11 +256,11 @@ def _use_key(key: aws_kms.IKey) -> aws_iam.PolicyStatement:
     return aws_iam.PolicyStatement(actions=list(USE_KEY), resources=[key.key_arn])
 
 
-def _list(bucket: aws_s3.IBucket, prefixes: Sequence[str]) -> aws_iam.PolicyStatement:
+def _list(bucket: aws_s3.IBucket, folders: Sequence[str]) -> aws_iam.PolicyStatement:
     return aws_iam.PolicyStatement(
         actions=["s3:ListBucket"],
         resources=[bucket.bucket_arn],
-        conditions={"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in prefixes]}},
+        conditions={"StringLike": {"s3:prefix": [f"{folder}/*" for folder in folders]}},
     )
 
 

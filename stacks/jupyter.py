@@ -80,7 +80,8 @@ def _spark(region: str) -> Mapping[str, str]:
         "spark.pyspark.python": PYTHON,
         "spark.yarn.appMasterEnv.PYSPARK_PYTHON": PYTHON,
         "spark.executorEnv.PYSPARK_PYTHON": PYTHON,
-        # pyarrow's S3 client would otherwise ask for the bucket's region, outside the network.
+        # pyarrow's S3 client would ask for the bucket's region, and the job's take us-east-1: the
+        # network has a way to neither.
         "spark.yarn.appMasterEnv.AWS_REGION": region,
         "spark.executorEnv.AWS_REGION": region,
         # Several notebooks share the nodes: each gives back what it does not use.

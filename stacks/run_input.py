@@ -11,6 +11,7 @@ import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from spark_job.contract import IMAGES
 from stacks.states import failure, neither, text
 from stacks.unknown_fields import name_unknown_fields
 
@@ -55,9 +56,10 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
         ),
         Field(
             "images",
-            text("images/{}/", "$.batch"),
-            "a folder of the data bucket, from images/ to a last slash, such as images/2026-11-20/",
-            _all({"Variable": "$.settings.images", "StringMatches": "images/*/"}),
+            text(f"{IMAGES}/{{}}/", "$.batch"),
+            f"a folder of the data bucket, from {IMAGES}/ to a last slash, such as"
+            f" {IMAGES}/2026-11-20/",
+            _all({"Variable": "$.settings.images", "StringMatches": f"{IMAGES}/*/"}),
             computed=True,
         ),
         Field("pca", config.pca, "auto or fit", _one_of("$.settings.pca", ("auto", "fit"))),

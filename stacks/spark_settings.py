@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from spark_job.contract import NODE_PREFIX
 from stacks.knobs import refusal
 
 if TYPE_CHECKING:
     from stacks.config import OrchardConfig
 
-PYTHON: Final = "/opt/orchard/bin/python"
+PYTHON: Final = f"{NODE_PREFIX}/bin/python"
 """The interpreter that the bootstrap action makes; driver and executors use it."""
 
 _MIB: Final = 1024
@@ -120,7 +121,7 @@ def _spark(config: OrchardConfig, node: NodeShape, region: str) -> dict[str, str
         # The environment that the bootstrap action made, not the nodes' Python 3.9.
         "spark.yarn.appMasterEnv.PYSPARK_PYTHON": PYTHON,
         "spark.executorEnv.PYSPARK_PYTHON": PYTHON,
-        # pyarrow's S3 client would otherwise ask for the bucket's region, outside the network.
+        # The job's S3 client would take us-east-1, to which the network has no way.
         "spark.yarn.appMasterEnv.AWS_REGION": region,
         "spark.executorEnv.AWS_REGION": region,
         # YARN cannot tell a job that refused its batch from one that lost its node, and would run

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy, aws_iam, aws_kms, aws_s3
 from constructs import Construct
 
+from spark_job.contract import WORK
 from stacks.identity import SPOT_ROLE, USE_KEY
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 # nothing else cleans them up, and their parts are billed.
 _INCOMPLETE_UPLOADS = Duration.days(7)
 
+# A run removes its work folder when it is published. What a failed one leaves, the next run of the
+# batch takes over; two weeks are time to start it, and to read why the first one failed.
+_WORK_DAYS = 14
+
 
 class Storage(Construct):
     """The data bucket, the log bucket and, when asked for, the key of the data.
@@ -25,7 +31,8 @@ class Storage(Construct):
     Attributes
     ----------
     data
-        ``images/``, ``results/`` and ``models/``: private, TLS-only, encrypted, versioned.
+        ``images/``, ``work/``, ``results/`` and ``models/``: private, TLS-only, encrypted,
+        versioned; ``work/`` expires.
     logs
         ``emr/``, ``access/`` and ``flow/``, expiring after ``log_retention_days``.
     key
@@ -82,10 +89,22 @@ class Storage(Construct):
                     noncurrent_version_expiration=Duration.days(config.noncurrent_days),
                     expired_object_delete_marker=True,
                     abort_incomplete_multipart_upload_after=_INCOMPLETE_UPLOADS,
-                )
+                ),
+                aws_s3.LifecycleRule(
+                    prefix=f"{WORK}/",
+                    expiration=Duration.days(_work_days(config)),
+                    # What a run removes here lies settled in its results: it need not be kept to be
+                    # restored, and would be billed like the features a second time.
+                    noncurrent_version_expiration=Duration.days(1),
+                ),
             ],
         )
         _send_events(self.data)
+
+
+def _work_days(config: OrchardConfig) -> int:
+    """Return after how many days what lies in a work folder expires: never under a run's hands."""
+    return max(_WORK_DAYS, 1 + math.ceil(config.execution_timeout_minutes / (24 * 60)))
 
 
 def _key(scope: Construct, config: OrchardConfig, removal: RemovalPolicy) -> aws_kms.IKey | None:

@@ -9,13 +9,13 @@ means that there is nothing to do; a finished one means that the next number is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aws_cdk import ArnFormat, Stack, aws_iam
 from aws_cdk import aws_events as events
 from constructs import Construct
 
-from stacks.identity import IMAGES
+from spark_job.contract import IMAGES, READY, RESULTS, run_folder
 from stacks.run_input import NAME_IN_WORDS, is_name, measure_name
 from stacks.states import (
     BRIEFLY,
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from stacks.config import OrchardConfig
     from stacks.states import State, States
-
-MARKER: Final = "_READY"
 
 
 class Trigger(Construct):
@@ -82,13 +80,13 @@ class Trigger(Construct):
         events.Rule(
             self,
             "MarkerWritten",
-            description=f"A batch of images is complete: its {MARKER} marker was written.",
+            description=f"A batch of images is complete: its {READY} marker was written.",
             event_pattern=events.EventPattern(
                 source=["aws.s3"],
                 detail_type=["Object Created"],
                 detail={
                     "bucket": {"name": [bucket.bucket_name]},
-                    "object": {"key": [{"wildcard": f"{IMAGES}*/{MARKER}"}]},
+                    "object": {"key": [{"wildcard": f"{IMAGES}/*/{READY}"}]},
                 },
             ),
             targets=[on_event(self.state_machine)],
@@ -112,7 +110,7 @@ class Trigger(Construct):
             aws_iam.PolicyStatement(
                 actions=["s3:ListBucket"],
                 resources=[bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": ["results/*"]}},
+                conditions={"StringLike": {"s3:prefix": [f"{RESULTS}/*"]}},
             )
         )
         topic.grant_publish(self.state_machine)
@@ -173,7 +171,7 @@ def _read_marker() -> States:
             "NotifyFailure",
             "MarkerRefused",
             "The marker {} starts nothing; allowed is"
-            f" {IMAGES}<batch>/{MARKER}, where <batch> is up to 64 {NAME_IN_WORDS}; rename the"
+            f" {IMAGES}/<batch>/{READY}, where <batch> is up to 64 {NAME_IN_WORDS}; rename the"
             " folder and write the marker again.",
             "$.key",
         ),
@@ -200,13 +198,16 @@ def _name_run(bucket: aws_s3.IBucket) -> States:
             "ResultPath": "$.input",
             "Next": "LookForResults",
         },
-        # Step Functions forgets a name after 90 days; results do not.
+        # Step Functions forgets a name after 90 days; what was settled under it stays, and is never
+        # written over, not even if its settling was cut short: any file there takes the name. A run
+        # that settled nothing leaves the name free once it is forgotten, when nothing else is left
+        # of it: what lay in its work folder has expired long before.
         "LookForResults": {
             "Type": "Task",
             "Resource": service("aws-sdk:s3:listObjectsV2"),
             "Parameters": {
                 "Bucket": bucket.bucket_name,
-                "Prefix.$": text("results/{}/runs/{}/", "$.batch", "$.name"),
+                "Prefix.$": text(f"{run_folder('{}', '{}')}/", "$.batch", "$.name"),
                 "MaxKeys": 1,
             },
             "ResultSelector": {"files.$": "$.KeyCount"},

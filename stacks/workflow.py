@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from constructs import Construct
 
+from spark_job.contract import EXTENSIONS, run_folder
 from stacks.cluster import Cluster
 from stacks.creation import create_cluster
 from stacks.failures import describe_failure
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from stacks.network import Network
     from stacks.states import State, States
     from stacks.storage import Storage
-
-IMAGE_SUFFIXES: Final = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-"""What the job takes for an image, by its name."""
 
 _LOOKED_AT: Final = 100
 """Names that the image check lists: enough to find an image, small enough for a state."""
@@ -140,7 +138,7 @@ def _check_images(data: aws_s3.IBucket) -> States:
                     "Or": [
                         *(
                             {"Variable": listing, "StringMatches": f"*.{suffix}*"}
-                            for lower in IMAGE_SUFFIXES
+                            for lower in EXTENSIONS
                             for suffix in (lower, lower.upper())
                         ),
                         # No image among the first names proves nothing: the job lists them all.
@@ -277,7 +275,10 @@ def _terminate() -> State:
 
 def _notify_success(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
     results = text(
-        "s3://{}/results/{}/runs/{}/", f"'{data.bucket_name}'", "$.settings.batch", "$.run"
+        f"s3://{{}}/{run_folder('{}', '{}')}/",
+        f"'{data.bucket_name}'",
+        "$.settings.batch",
+        "$.run",
     )
     return {
         "NotifySuccess": {

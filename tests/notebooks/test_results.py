@@ -35,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The job's own output for a few drawn fruits and some files that are no images."""
     folder = tmp_path_factory.mktemp("batch")
     make_batch(folder / "images", per_label=PER_LABEL)
-    job = [sys.executable, "-m", "spark_job", "--batch", "drawn", "--master", "local[1]"]
+    job = [sys.executable, "-m", "spark_job", "--batch", "drawn"]
     job += ["--images", str(folder / "images"), "--output", str(folder / "out")]
     subprocess.run(
         [*job, "--max-reject-rate", "1"], cwd=REPOSITORY, check=True, capture_output=True
@@ -62,7 +62,6 @@ def bucket(results: Path) -> Iterator[str]:
     server.stop()
 
 
-@pytest.mark.spark
 def test_it_shows_the_receipt_the_variance_and_the_map(results: Path) -> None:
     notebook = _execute(root=str(results), batch="drawn")
     (current,) = results.glob("results/drawn/runs/*/run.json")
@@ -70,7 +69,7 @@ def test_it_shows_the_receipt_the_variance_and_the_map(results: Path) -> None:
     said = "".join(output.get("text", "") for output in _outputs(notebook))
     counts = receipt["counts"]
     assert counts["rejected"] > 0
-    assert f"{counts['listed']} listed, {len(FRUITS) * PER_LABEL} featurized" in said
+    assert f"{counts['listed']} listed, {len(FRUITS) * PER_LABEL} computed\n" in said
     assert f"rejected    {counts['rejected']} " in said
     assert f"labels      {len(FRUITS)}" in said
     assert f"components  {receipt['model']['k']} of 1,280" in said
@@ -81,14 +80,12 @@ def test_it_shows_the_receipt_the_variance_and_the_map(results: Path) -> None:
         assert len(np.unique(figure.reshape(-1, 3), axis=0)) > 50, "something is drawn"
 
 
-@pytest.mark.spark
 def test_it_reads_from_s3_what_it_reads_from_a_folder(results: Path, bucket: str) -> None:
     local = _figures(_execute(root=str(results), batch="drawn"))
     remote = _figures(_execute(root=bucket, batch="drawn"))
     assert all(np.array_equal(one, other) for one, other in zip(local, remote, strict=True))
 
 
-@pytest.mark.spark
 def test_a_batch_without_results_is_named(results: Path) -> None:
     with pytest.raises(CellExecutionError, match="has no published results of the batch 'typo'"):
         _execute(root=str(results), batch="typo")

@@ -26,6 +26,9 @@ PACE = 60
 
 IMAGES = 40
 
+OUTSIDER = "outsider"
+"""A role of the tests' own, which is denied things on purpose."""
+
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:

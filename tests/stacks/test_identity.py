@@ -150,8 +150,8 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
             Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": prefix(parameters)})
         ]
     if (service, call) == ("aws-sdk:s3", "getObject"):
-        key = parameters["Key.$"].partition("'")[2].partition("{")[0]
-        return [Permission("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}b/runs/r/failure.json")]
+        key = parameters["Key.$"].split("'")[1].format("b", "r")
+        return [Permission("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")]
     if (service, call) == ("sns", "publish"):
         return [Permission("sns:Publish", parameters["TopicArn"])]
     if (service, call) == ("elasticmapreduce", "createCluster"):
@@ -287,8 +287,12 @@ def test_managed_scaling_is_allowed_only_where_it_is_used(
         ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/Admin", {}),
         ("s3:PutObject", "{data}/images/b/apple/1.jpg", {}),
         ("s3:PutObject", "{data}/results/b/current.json", {}),
+        ("s3:PutObject", "{data}/work/b/r/failure.json", {}),
         ("s3:GetObject", "{data}/images/b/apple/1.jpg", {}),
-        ("s3:GetObject", "arn:aws:s3:::elsewhere/results/x", {}),
+        ("s3:GetObject", "{data}/results/b/current.json", {}),
+        ("s3:GetObject", "{data}/work/b/r/features/part-0-a.parquet", {}),
+        ("s3:GetObject", "arn:aws:s3:::elsewhere/work/b/r/failure.json", {}),
+        ("s3:ListBucket", "{data}", {"s3:prefix": "results/"}),
         ("s3:ListBucket", "arn:aws:s3:::elsewhere", {"s3:prefix": "images/"}),
         ("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:elsewhere", {}),
     ],
@@ -322,10 +326,10 @@ def test_the_job_may_do_its_work(deployed: Deployed, allowed: Callable[..., bool
     data = deployed.arn(deployed.find("AWS::S3::Bucket", "Data"))
     logs = deployed.arn(deployed.find("AWS::S3::Bucket", "Logs"))
     node = "IdentityInstanceRole"
-    for prefix in ("images/b/", "results/b/runs/r/", "models/"):
+    for prefix in ("images/b/", "work/b/r/", "results/b/runs/r/", "models/e/"):
         assert allowed(node, "s3:ListBucket", data, **{"s3:prefix": prefix})
         assert allowed(node, "s3:GetObject", f"{data}/{prefix}x")
-    for prefix in ("results/b/runs/r/features/", "models/m/"):
+    for prefix in ("work/b/r/features/", "results/b/runs/r/features/", "models/e/m/"):
         for action in ("PutObject", "DeleteObject", "AbortMultipartUpload"):
             assert allowed(node, f"s3:{action}", f"{data}/{prefix}x")
     for action in ("PutObject", "PutObjectAcl", "AbortMultipartUpload"):

@@ -41,11 +41,29 @@ def test_every_bucket_refuses_plain_http_and_old_tls(fruits: Synthesis, name: st
 def test_data_can_be_restored_and_does_not_pile_up(fruits: Synthesis) -> None:
     bucket = fruits.one("AWS::S3::Bucket", "Data")
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
-    (rule,) = rules(bucket)
+    (rule,) = (rule for rule in rules(bucket) if "Prefix" not in rule)
     assert rule["Status"] == "Enabled"
     assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
     assert "ExpirationInDays" not in rule, "images and results must not expire"
+
+
+@pytest.mark.parametrize(
+    ("values", "days"),
+    [
+        ({}, 14),
+        ({"job_timeout_minutes": 20_160, "execution_timeout_minutes": 20_200}, 16),
+        ({"job_timeout_minutes": 43_200, "execution_timeout_minutes": 44_640}, 32),
+    ],
+)
+def test_only_work_that_no_run_can_still_be_at_expires(
+    synthesize: Callable[..., Synthesis], values: dict[str, Any], days: int
+) -> None:
+    bucket = synthesize(**values).one("AWS::S3::Bucket", "Data")
+    (rule,) = (rule for rule in rules(bucket) if "ExpirationInDays" in rule)
+    assert (rule["Status"], rule["Prefix"]) == ("Enabled", "work/")
+    assert rule["ExpirationInDays"] == days
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
 
 
 def test_logs_expire(synthesize: Callable[..., Synthesis]) -> None:

@@ -51,7 +51,8 @@ class Account:
 
     def finish(self, name: str, status: str = "SUCCEEDED") -> None:
         self.runs[name]["Status"] = status
-        self.results.add(f"results/{name.rpartition('.')[0]}/runs/{name}/")
+        if status == "SUCCEEDED":  # A run that failed settles nothing.
+            self.results.add(f"results/{name.rpartition('.')[0]}/runs/{name}/")
 
 
 def written(key: str = "images/b/_READY", sequencer: str = "0A") -> dict[str, Any]:
@@ -127,14 +128,15 @@ def test_writing_it_again_after_the_run_starts_another(
     assert account.started == ["b.1", "b.2", "b.3"]
 
 
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
 def test_an_event_delivered_again_starts_nothing_even_when_its_run_is_over(
-    definition: dict[str, Any], account: Account
+    definition: dict[str, Any], account: Account, status: str
 ) -> None:
     hear(definition, account, written(sequencer="0A"))
     hear(definition, account, written(sequencer="0A"))
-    account.finish("b.1")
+    account.finish("b.1", status)
     hear(definition, account, written(sequencer="0B"))
-    account.finish("b.2")
+    account.finish("b.2", status)
     for sequencer in ("0A", "0B"):
         outcome = hear(definition, account, written(sequencer=sequencer))
         assert outcome.status == "SUCCEEDED"
@@ -178,6 +180,20 @@ def test_results_older_than_step_functions_memory_are_not_written_over(
     account.results = {"results/b/runs/b.1/", "results/b/runs/b.2/"}
     hear(definition, account, written())
     assert account.started == ["b.3"]
+
+
+def test_the_name_of_a_failed_run_is_free_when_step_functions_has_forgotten_it(
+    definition: dict[str, Any], account: Account
+) -> None:
+    for number, status in enumerate(("FAILED", "SUCCEEDED"), start=1):
+        hear(definition, account, written(sequencer=f"0{number}"))
+        account.finish(f"b.{number}", status)
+    account.runs.clear()
+    hear(definition, account, written(sequencer="03"))
+    account.finish("b.1")
+    account.runs.clear()
+    hear(definition, account, written(sequencer="04"))
+    assert account.started == ["b.1", "b.2", "b.1", "b.3"]
 
 
 @pytest.mark.parametrize(

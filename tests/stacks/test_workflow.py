@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_job.listing import EXTENSIONS
+from spark_job.contract import EXTENSIONS
 from spark_job.settings import parse_args
-from stacks.workflow import IMAGE_SUFFIXES
 from tests.stacks.definitions import Answer, Outcome, RefusalError, edges, execute, rendered, tasks
 
 if TYPE_CHECKING:
@@ -384,11 +383,13 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
 
 def test_the_job_may_read_its_failure_from_where_the_machine_looks(run: Run) -> None:
     (read, *_) = run("a job that says why").asked(READ)
-    assert read["Key"] == "results/b/runs/run-1/failure.json"
+    assert read["Key"] == "work/b/run-1/failure.json"
 
 
-def test_an_image_is_what_the_job_takes_for_one() -> None:
-    assert set(IMAGE_SUFFIXES) == set(EXTENSIONS)
+def test_an_image_is_what_the_job_takes_for_one(definition: dict[str, Any]) -> None:
+    for extension in (*EXTENSIONS, "JPG"):
+        answers = {**GOOD, LIST: listing(f"images/b/apple/1.{extension}")}
+        assert execute(definition, {"batch": "b"}, answers).status == "SUCCEEDED", extension
 
 
 def test_every_path_from_a_created_cluster_reaches_its_termination(
