@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
+from time import sleep
 from typing import IO, TYPE_CHECKING, Any
 
 from spark_job.errors import UsageError
@@ -35,6 +36,9 @@ S3_TIMEOUT = "60s"
 LIST_AT_ONCE = 1000
 """Objects per listing request, which is S3's own limit."""
 
+
+AGAIN_AFTER = (0.2, 1.0, 4.0)
+"""Seconds to wait before a request is repeated that obstore does not repeat by itself."""
 
 LISTINGS = 16
 """Folders of a bucket that are listed side by side."""
@@ -511,9 +515,16 @@ class S3Folder(Folder):
         import obstore
 
         keys = [self._key(name) for name in names]
-        with _as_os_errors():
-            for start in range(0, len(keys), LIST_AT_ONCE):
-                obstore.delete(self._store, keys[start : start + LIST_AT_ONCE])
+        for start in range(0, len(keys), LIST_AT_ONCE):
+            for pause in (*AGAIN_AFTER, None):  # obstore does not ask again here
+                try:
+                    with _as_os_errors():
+                        obstore.delete(self._store, keys[start : start + LIST_AT_ONCE])
+                    break
+                except OSError:
+                    if pause is None:
+                        raise
+                    sleep(pause)
 
     def clear(self) -> None:
         """Delete all that lies below this folder."""
@@ -538,19 +549,31 @@ class S3Folder(Folder):
             return found.bytes().to_bytes(), str(found.meta["e_tag"])
 
     def swap(self, name: str, content: bytes, expected: str | None) -> str:
-        """Write with ``If-Match`` or ``If-None-Match``."""
+        """Write with ``If-Match`` or ``If-None-Match``.
+
+        A request whose answer was lost may have been carried out, and S3 may refuse one for
+        another that came to nothing (409): after a failure what is there now decides.
+        """
         import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
+        from obstore.exceptions import BaseError, PermissionDeniedError
 
         mode: Any = "create" if expected is None else {"e_tag": expected}
-        with _as_os_errors():
+        for pause in (*AGAIN_AFTER, None):
             try:
                 done = obstore.put(
                     self._store, self._key(name), content, mode=mode, use_multipart=False
                 )
                 return str(done["e_tag"])
-            except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
-                raise ConflictError(f"{self.uri}/{name} was written by somebody else") from error
+            except (BaseError, FileNotFoundError) as error:
+                found = self.read_tagged(name)
+                if found is not None and found[0] == content:
+                    return found[1]
+                if (found and found[1]) != expected:
+                    raise ConflictError(f"{self.uri}/{name} was written by another") from error
+                if pause is None or isinstance(error, PermissionDeniedError):
+                    raise OSError(_in_s3s_words(str(error))) from error
+                sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _require_at_most(limit: int | None, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 4
 """Times that a part is tried before its failure fails the run."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of a round of parts; what a worker says comes with the task that it says it of."""
+
+    round: int
+    part: int
 
 
 class Engine(Protocol):
@@ -96,7 +105,7 @@ def start_engine(
     if engine == "spark" or (engine is None and submitted()):
         from spark_job.engines.spark import SparkEngine
 
-        return SparkEngine(master, name)
+        return SparkEngine(master, name, warm_up)
     from spark_job.engines.processes import ProcessEngine
 
     return ProcessEngine(warm_up)

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from spark_job.engines import ATTEMPTS
+from spark_job.engines import ATTEMPTS, Task
 from spark_job.errors import JobError
 from spark_job.receipts import EngineReceipt
 
@@ -48,7 +48,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
-        self.part: int | None = None
+        self.task: Task | None = None
         self.ready = False
         self.pipe.send(warm_up)
 
@@ -83,6 +83,7 @@ class ProcessEngine:
         self._warm_up = warm_up
         self._workers = [_Worker(warm_up) for _ in range(_cores())]
         self._stillborn = 0
+        self._rounds = 0
 
     @property
     def slots(self) -> int:
@@ -109,53 +110,42 @@ class ProcessEngine:
         Exception
             What `work` raised at its last attempt, or at once where another would not help.
         """
-        waiting = deque(range(parts))
-        failures: Counter[int] = Counter()
+        self._rounds += 1
+        waiting = deque(Task(self._rounds, part) for part in range(parts))
+        failures: Counter[Task] = Counter()
         results: dict[int, Result] = {}
         for worker in self._workers:
             self._send(worker, work)
         while len(results) < parts:
             for worker in self._workers:
-                if worker.part is None and waiting:
-                    worker.part = waiting.popleft()
-                    self._send(worker, worker.part)
+                if worker.task is None and waiting:
+                    worker.task = waiting.popleft()
+                    self._send(worker, worker.task)
             for worker in self._spoken():
                 try:
-                    kind, content = worker.pipe.recv()
+                    task, kind, content = worker.pipe.recv()
                 except (EOFError, OSError):
-                    part = worker.part
-                    cause = self._replace(worker, work)
-                    if part is None:
-                        continue
-                    failures[part] += 1
-                    if failures[part] == ATTEMPTS:
-                        raise JobError(_died(description, part, cause)) from None
-                    LOGGER.warning("a worker %s; its part is tried again", cause)
-                    waiting.appendleft(part)
-                    continue
-                part = worker.part
+                    task, kind, content = worker.task, "died", self._replace(worker, work)
                 if kind == "ready":
                     worker.ready = True
-                elif part is None:
                     continue
-                elif kind == "report":
+                if kind == "failed" and task is None:
+                    raise content  # it cannot even warm up
+                if kind != "report":
+                    worker.task = None
+                if task is None or task.round != self._rounds:
+                    continue  # of a round that failed
+                if kind == "report":
                     if progress is not None:
-                        progress.report(part, content)
+                        progress.report(task.part, content)
                 elif kind == "done":
-                    worker.part = None
-                    results[part] = content
+                    results[task.part] = content
                     if progress is not None:
-                        progress.finish(part)
+                        progress.finish(task.part)
                 else:
-                    worker.part = None
-                    failures[part] += 1
-                    hopeless = isinstance(content, JobError) or (
-                        isinstance(content, OSError) and content.errno in HOPELESS
-                    )
-                    if hopeless or failures[part] == ATTEMPTS:
-                        raise content
-                    LOGGER.warning("%s; its part is tried again", content)
-                    waiting.appendleft(part)
+                    failures[task] += 1
+                    _require_hope(description, task, kind, content, failures[task])
+                    waiting.appendleft(task)
         return [results[part] for part in range(parts)]
 
     def _spoken(self) -> list[_Worker]:
@@ -194,8 +184,20 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _died(description: str, part: int, cause: str) -> str:
-    return (
-        f"part {part} of {description} {cause} {ATTEMPTS} times over, most likely for want of "
-        "memory; nothing was published. Run it again with fewer cores (taskset) or more memory"
+def _require_hope(description: str, task: Task, kind: str, content: Any, failures: int) -> None:
+    """Warn of a part that failed, or raise where no other attempt is left or would help."""
+    if kind == "died":
+        if failures == ATTEMPTS:
+            raise JobError(
+                f"part {task.part} of {description} {content} {ATTEMPTS} times over, most likely "
+                "for want of memory; nothing was published. Run it again with fewer cores "
+                "(taskset) or more memory"
+            )
+        LOGGER.warning("a worker %s; its part is tried again", content)
+        return
+    hopeless = isinstance(content, JobError) or (
+        isinstance(content, OSError) and content.errno in HOPELESS
     )
+    if hopeless or failures == ATTEMPTS:
+        raise content
+    LOGGER.warning("%s: %s; its part is tried again", type(content).__name__, content)

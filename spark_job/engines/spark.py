@@ -34,7 +34,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pyspark.accumulators import Accumulator
     from pyspark.sql import SparkSession
@@ -64,13 +64,16 @@ class SparkEngine:
         Where spark-submit does not say.
     name
         Of the application.
+    warm_up
+        What each worker would do first; done here to find what is wrong before any does.
     """
 
-    def __init__(self, master: str, name: str) -> None:
+    def __init__(self, master: str, name: str, warm_up: Callable[[], object]) -> None:
         self._pool = ThreadPoolExecutor(1)
         self._starting = self._pool.submit(start_spark, master, name)
         # pyspark's Arrow functions import pandas; now that costs nothing, the JVM is starting.
         import_module("pandas")
+        self._warm_up = warm_up
 
     @property
     def spark(self) -> SparkSession:
@@ -107,7 +110,12 @@ class SparkEngine:
         return [by_part[part] for part in range(parts)]
 
     def __enter__(self) -> Self:
-        ui = self.spark.sparkContext.uiWebUrl or "switched off"
+        try:
+            self._warm_up()
+            ui = self.spark.sparkContext.uiWebUrl or "switched off"
+        except BaseException:
+            self.__exit__()
+            raise
         LOGGER.info("Spark UI: %s", ui)
         return self
 

@@ -18,6 +18,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
+from spark_job.engines import Task
+
 REPORT_EVERY = 0.5
 """Seconds between two reports of how far a part is."""
 
@@ -29,15 +31,19 @@ def main() -> None:
     messages: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(pipe, messages), daemon=True).start()
     warm_up = messages.get()
-    warm_up()
+    try:
+        warm_up()
+    except Exception as error:
+        pipe.send((None, "failed", _told(error)))
+        return
     # What is loaded by now lives as long as the process: collections need not search it.
     gc.freeze()
-    pipe.send(("ready", None))
+    pipe.send((None, "ready", None))
     work: Any = None
     while True:
         message = messages.get()
-        if isinstance(message, int):
-            pipe.send(_run(work, message, pipe))
+        if isinstance(message, Task):
+            pipe.send((message, *_run(work, message, pipe)))
         else:
             work = message
 
@@ -51,24 +57,29 @@ def _listen(pipe: Connection, messages: SimpleQueue[Any]) -> None:
         os._exit(0)
 
 
-def _run(work: Any, part: int, pipe: Connection) -> tuple[str, Any]:
+def _run(work: Any, task: Task, pipe: Connection) -> tuple[str, Any]:
     last = monotonic()
 
     def report(done: int) -> None:
         nonlocal last
         if monotonic() - last > REPORT_EVERY:
             last = monotonic()
-            pipe.send(("report", done))
+            pipe.send((task, "report", done))
 
     try:
-        return "done", work(part, report)
+        return "done", work(task.part, report)
     except Exception as error:
-        error.add_note(traceback.format_exc())
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:
-            error = RuntimeError(f"{type(error).__name__}: {error}")
-        return "failed", error
+        return "failed", _told(error)
+
+
+def _told(error: Exception) -> Exception:
+    """Give an error that the parent can read, and where it was raised."""
+    error.add_note(traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 if __name__ == "__main__":
