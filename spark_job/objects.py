@@ -15,7 +15,7 @@ import shutil
 import stat
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -177,7 +177,7 @@ def open_folder(uri: str) -> Folder:
         Where the URI is of another kind.
     """
     if uri.startswith("s3://"):
-        bucket, _, prefix = uri.removeprefix("s3://").strip("/").partition("/")
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         if not bucket:
             raise UsageError(f"{uri!r} names no bucket; write s3://BUCKET/PREFIX")
         prefix = prefix.strip("/")
@@ -243,14 +243,17 @@ class LocalFolder(Folder):
             return
         with found:
             for entry in found:
-                if entry.is_dir():
-                    yield from self._entries(entry.path, f"{prefix}{entry.name}/", (*above, here))
-                elif entry.is_file():
+                try:
                     status = entry.stat()
+                except OSError:  # a link that leads nowhere, in a circle or where none may look
+                    if entry.is_symlink():
+                        yield Entry(prefix + entry.name, None, None)
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    yield from self._entries(entry.path, f"{prefix}{entry.name}/", (*above, here))
+                elif stat.S_ISREG(status.st_mode):
                     version = f"{status.st_mtime_ns}-{status.st_size}"
                     yield Entry(prefix + entry.name, status.st_size, version)
-                elif entry.is_symlink():
-                    yield Entry(prefix + entry.name, None, None)
 
     def folders(self) -> list[str]:
         """Name the folders right in this one, sorted."""
@@ -293,9 +296,8 @@ class LocalFolder(Folder):
         except FileNotFoundError:
             raise
         except OSError:
-            temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}.tmp")
-            shutil.copyfile(source, temporary)
-            temporary.replace(to)
+            with source.open("rb") as file, target.create(target_name) as stream:
+                shutil.copyfileobj(file, stream)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files."""
@@ -304,8 +306,7 @@ class LocalFolder(Folder):
 
     def clear(self) -> None:
         """Delete this folder with all that lies in it."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.path)
+        shutil.rmtree(self.path, onerror=_pass_over_missing)
 
     def read_tagged(self, name: str) -> tuple[bytes, str] | None:
         """Read the file `name` with a hash of its content."""
@@ -417,7 +418,10 @@ class S3Folder(Folder):
             found = _client().get_object(Bucket=self.bucket, Key=self._key(name))
             _require_at_most(limit, found["ContentLength"])
             content: bytes = found["Body"].read()
-        except (BotoCoreError, ClientError) as error:
+        except ClientError as error:
+            missing = error.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+            raise (FileNotFoundError if missing else OSError)(str(error)) from error
+        except BotoCoreError as error:
             raise OSError(str(error)) from error
         return content
 
@@ -430,7 +434,7 @@ class S3Folder(Folder):
         except InvalidPathError:
             blocks = self._odd_blocks()
         else:
-            yield from self._to_entries(top["objects"])
+            yield from self._to_entries(self._without_marker(top["objects"]))
             below = [S3Folder("", self.bucket, str(path)) for path in top["common_prefixes"]]
             blocks = _side_by_side([folder._blocks for folder in below])
         for block in blocks:
@@ -446,9 +450,14 @@ class S3Folder(Folder):
 
         with _as_os_errors():
             try:
-                yield from obstore.list(self._store, self.prefix or None, chunk_size=LIST_AT_ONCE)
+                listed = obstore.list(self._store, self.prefix or None, chunk_size=LIST_AT_ONCE)
+                yield from map(self._without_marker, listed)
             except InvalidPathError:  # some may come twice: a listing keeps each once
                 yield from self._odd_blocks()
+
+    def _without_marker(self, objects: Iterable[Any]) -> list[Any]:
+        """Take out the empty object by which S3's console shows this folder."""
+        return [one for one in objects if one["path"] != self.prefix]
 
     def _odd_blocks(self) -> Iterator[list[Any]]:
         """List with boto3, which takes keys with an empty component or a control character."""
@@ -562,6 +571,12 @@ def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _pass_over_missing(_function: Any, _path: str, raised: Any) -> None:
+    """Let `shutil.rmtree` go on where somebody else deleted the same."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
+
+
 @contextmanager
 def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
     """Raise what obstore raises as OSError, with S3's own words, but for those `passed`."""
@@ -569,6 +584,10 @@ def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
 
     try:
         yield
+    except FileNotFoundError as error:
+        if error.errno is not None:  # not obstore's
+            raise
+        raise FileNotFoundError(_in_s3s_words(str(error))) from error
     except BaseError as error:
         if isinstance(error, passed):
             raise
@@ -617,9 +636,7 @@ def _store(bucket: str) -> S3Store:
     if endpoint is not None:
         options["endpoint"] = endpoint
     if _has_profile():
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        options["credential_provider"] = Boto3CredentialProvider()
+        options["credential_provider"] = _credentials()
     return S3Store(
         bucket,
         client_options={
@@ -640,6 +657,18 @@ def _has_profile() -> bool:
         os.environ.get("AWS_CONFIG_FILE", home / "config"),
     )
     return "AWS_ACCESS_KEY_ID" not in os.environ and any(Path(file).is_file() for file in files)
+
+
+def _credentials() -> Any:
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider()
+    except (BotoCoreError, ValueError) as error:
+        raise UsageError(
+            f"the AWS configuration gives no credentials ({error}); check AWS_PROFILE, or sign in"
+        ) from error
 
 
 def _region(bucket: str, endpoint: str | None) -> str:
