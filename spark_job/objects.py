@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ from spark_job.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from obstore import WritableFile
     from obstore.store import S3Store
 
 S3_TIMEOUT = "60s"
@@ -492,12 +494,12 @@ class S3Folder(Folder):
             return obstore.list_with_delimiter(self._store, self.prefix or None)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[IO[bytes]]:
+    def create(self, name: str) -> Iterator[io.RawIOBase]:
         """Open `name` for writing; it is uploaded when the block ends, in parts if it is large."""
         import obstore
 
         with _as_os_errors(), obstore.open_writer(self._store, self._key(name)) as stream:
-            yield stream  # type: ignore[misc]
+            yield _Upload(stream)
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file `name`."""
@@ -560,6 +562,21 @@ class S3Folder(Folder):
                 return str(done["e_tag"])
             except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
                 raise ConflictError(f"{self.uri}/{name} was written by somebody else") from error
+
+
+class _Upload(io.RawIOBase):
+    """obstore's writer as the standard library's kind of file, which pyarrow wants."""
+
+    def __init__(self, stream: WritableFile) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Upload `content` after what was written before."""
+        return self._stream.write(content)
 
 
 def _require_at_most(limit: int | None, size: int) -> None:
