@@ -576,8 +576,8 @@ class _Upload(io.RawIOBase):
 
     def write(self, content: Any) -> int:
         """Upload `content` after what was written before."""
-        # It takes unsigned bytes only; the buffers of pyarrow's CSV writer are of signed ones.
-        return self._stream.write(memoryview(content).cast("B"))
+        # A copy: obstore reads it later, when pyarrow writes other things into its buffer.
+        return self._stream.write(bytes(content))
 
 
 def _require_at_most(limit: int | None, size: int) -> None:
