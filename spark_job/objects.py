@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ import shutil
 import stat
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from spark_job.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from obstore import WritableFile
     from obstore.store import S3Store
 
 S3_TIMEOUT = "60s"
@@ -181,7 +183,7 @@ def open_folder(uri: str) -> Folder:
         Where the URI is of another kind.
     """
     if uri.startswith("s3://"):
-        bucket, _, prefix = uri.removeprefix("s3://").strip("/").partition("/")
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         if not bucket:
             raise UsageError(f"{uri!r} names no bucket; write s3://BUCKET/PREFIX")
         prefix = prefix.strip("/")
@@ -247,14 +249,17 @@ class LocalFolder(Folder):
             return
         with found:
             for entry in found:
-                if entry.is_dir():
-                    yield from self._entries(entry.path, f"{prefix}{entry.name}/", (*above, here))
-                elif entry.is_file():
+                try:
                     status = entry.stat()
+                except OSError:  # a link that leads nowhere, in a circle or where none may look
+                    if entry.is_symlink():
+                        yield Entry(prefix + entry.name, None, None)
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    yield from self._entries(entry.path, f"{prefix}{entry.name}/", (*above, here))
+                elif stat.S_ISREG(status.st_mode):
                     version = f"{status.st_mtime_ns}-{status.st_size}"
                     yield Entry(prefix + entry.name, status.st_size, version)
-                elif entry.is_symlink():
-                    yield Entry(prefix + entry.name, None, None)
 
     def folders(self) -> list[str]:
         """Name the folders right in this one, sorted."""
@@ -297,9 +302,8 @@ class LocalFolder(Folder):
         except FileNotFoundError:
             raise
         except OSError:
-            temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}.tmp")
-            shutil.copyfile(source, temporary)
-            temporary.replace(to)
+            with source.open("rb") as file, target.create(target_name) as stream:
+                shutil.copyfileobj(file, stream)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files."""
@@ -308,8 +312,7 @@ class LocalFolder(Folder):
 
     def clear(self) -> None:
         """Delete this folder with all that lies in it."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.path)
+        shutil.rmtree(self.path, onerror=_pass_over_missing)
 
     def read_tagged(self, name: str) -> tuple[bytes, str] | None:
         """Read the file `name` with a hash of its content."""
@@ -421,7 +424,10 @@ class S3Folder(Folder):
             found = _client().get_object(Bucket=self.bucket, Key=self._key(name))
             _require_at_most(limit, found["ContentLength"])
             content: bytes = found["Body"].read()
-        except (BotoCoreError, ClientError) as error:
+        except ClientError as error:
+            missing = error.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+            raise (FileNotFoundError if missing else OSError)(str(error)) from error
+        except BotoCoreError as error:
             raise OSError(str(error)) from error
         return content
 
@@ -434,7 +440,7 @@ class S3Folder(Folder):
         except InvalidPathError:
             blocks = self._odd_blocks()
         else:
-            yield from self._to_entries(top["objects"])
+            yield from self._to_entries(self._without_marker(top["objects"]))
             below = [S3Folder("", self.bucket, str(path)) for path in top["common_prefixes"]]
             blocks = _side_by_side([folder._blocks for folder in below])
         for block in blocks:
@@ -450,9 +456,14 @@ class S3Folder(Folder):
 
         with _as_os_errors():
             try:
-                yield from obstore.list(self._store, self.prefix or None, chunk_size=LIST_AT_ONCE)
+                listed = obstore.list(self._store, self.prefix or None, chunk_size=LIST_AT_ONCE)
+                yield from map(self._without_marker, listed)
             except InvalidPathError:  # some may come twice: a listing keeps each once
                 yield from self._odd_blocks()
+
+    def _without_marker(self, objects: Iterable[Any]) -> list[Any]:
+        """Take out the empty object by which S3's console shows this folder."""
+        return [one for one in objects if one["path"] != self.prefix]
 
     def _odd_blocks(self) -> Iterator[list[Any]]:
         """List with boto3, which takes keys with an empty component or a control character."""
@@ -487,12 +498,12 @@ class S3Folder(Folder):
             return obstore.list_with_delimiter(self._store, self.prefix or None)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[IO[bytes]]:
+    def create(self, name: str) -> Iterator[io.RawIOBase]:
         """Open `name` for writing; it is uploaded when the block ends, in parts if it is large."""
         import obstore
 
         with _as_os_errors(), obstore.open_writer(self._store, self._key(name)) as stream:
-            yield stream  # type: ignore[misc]
+            yield _Upload(stream)
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file `name`."""
@@ -576,6 +587,22 @@ class S3Folder(Folder):
         raise AssertionError("the last attempt returns or raises")
 
 
+class _Upload(io.RawIOBase):
+    """obstore's writer as the standard library's kind of file, which pyarrow wants."""
+
+    def __init__(self, stream: WritableFile) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Upload `content` after what was written before."""
+        # A copy: obstore reads it later, when pyarrow writes other things into its buffer.
+        return self._stream.write(bytes(content))
+
+
 def _require_at_most(limit: int | None, size: int) -> None:
     if limit is not None and size > limit:
         raise FileTooLargeError(size)
@@ -585,6 +612,12 @@ def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _pass_over_missing(_function: Any, _path: str, raised: Any) -> None:
+    """Let `shutil.rmtree` go on where somebody else deleted the same."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
+
+
 @contextmanager
 def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
     """Raise what obstore raises as OSError, with S3's own words, but for those `passed`."""
@@ -592,6 +625,10 @@ def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
 
     try:
         yield
+    except FileNotFoundError as error:
+        if error.errno is not None:  # not obstore's
+            raise
+        raise FileNotFoundError(_in_s3s_words(str(error))) from error
     except BaseError as error:
         if isinstance(error, passed):
             raise
@@ -640,9 +677,7 @@ def _store(bucket: str) -> S3Store:
     if endpoint is not None:
         options["endpoint"] = endpoint
     if _has_profile():
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        options["credential_provider"] = Boto3CredentialProvider()
+        options["credential_provider"] = _credentials()
     return S3Store(
         bucket,
         client_options={
@@ -663,6 +698,18 @@ def _has_profile() -> bool:
         os.environ.get("AWS_CONFIG_FILE", home / "config"),
     )
     return "AWS_ACCESS_KEY_ID" not in os.environ and any(Path(file).is_file() for file in files)
+
+
+def _credentials() -> Any:
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider()
+    except (BotoCoreError, ValueError) as error:
+        raise UsageError(
+            f"the AWS configuration gives no credentials ({error}); check AWS_PROFILE, or sign in"
+        ) from error
 
 
 def _region(bucket: str, endpoint: str | None) -> str:

@@ -90,6 +90,7 @@ class Progress:
             while running:
                 running = not self._stop.wait(0.2)
                 bar.update(self.done - bar.n)
+                bar.refresh()  # which an update is not followed by where a part began again
 
     def _lines(self) -> None:
         while not self._stop.wait(LINE_EVERY):

@@ -1,11 +1,139 @@
-"""Counts in words."""
+"""Counts in words, and what a run fails on where they do not add up."""
 
 from __future__ import annotations
 
-from spark_job.accounting import in_words
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spark_job.accounting import account, check_rejects, in_words, require_equal
+from spark_job.errors import JobError, NoImagesError, TooManyRejectsError
+from spark_job.listing import FOUND, Listing
+from spark_job.objects import open_folder
+from spark_job.receipts import Counts, Digests, PartReceipt, digest
 
 
 def test_counts_read_largest_first_and_rare_kinds_together() -> None:
     assert in_words({"": 2, "pem": 1_145, "gz": 7}) == "1,145 pem, 7 gz, 2 without extension"
     many = {f"k{number}": number for number in range(1, 12)}
     assert in_words(many).endswith(", 5 k5, 4 k4 and 6 of other kinds")
+
+
+def part(number: int, computed: int, **rejects: int) -> PartReceipt:
+    rejected = sum(rejects.values())
+    rows = [b"%d-%d" % (number, row) for row in range(computed + rejected)]
+    return PartReceipt(
+        part=number,
+        attempt="a",
+        features="f",
+        rejects="r",
+        counts=Counts(computed + rejected, computed, rejected=rejected, rejects=rejects),
+        digests=Digests(digest(rows), digest(rows[:computed]), digest(rows[:computed])),
+        seconds={},
+        processor="p",
+        versions={},
+    )
+
+
+def listing(images: int) -> Listing:
+    return Listing(FOUND.empty_table(), np.arange(images, dtype=np.uint64), Counter({"txt": 2}))
+
+
+def rows(*parts: int) -> str:
+    """Digest of the rows of parts of so many."""
+    return digest(
+        b"%d-%d" % (number, row) for number, size in enumerate(parts) for row in range(size)
+    )
+
+
+def test_the_parts_counts_and_digests_add_up() -> None:
+    parts = [part(0, 3, empty=1), part(1, 2, empty=1, missing=2), part(2, 4)]
+    counts, digests = account(listing(13), rows(4, 5, 4), parts)
+    assert counts == Counts(
+        listed=13,
+        computed=9,
+        rejected=4,
+        rejects={"empty": 2, "missing": 2},
+        ignored={"txt": 2},
+    )
+    assert digests == parts[2].digests + parts[0].digests + parts[1].digests
+
+
+@pytest.mark.parametrize("images", [3, 5])
+def test_an_image_too_many_or_too_few_fails_the_run(images: int) -> None:
+    with pytest.raises(JobError, match=r"where .* expected; nothing was published"):
+        account(listing(images), rows(images), [part(0, 4)])
+
+
+def test_the_same_number_of_other_images_fails_the_run() -> None:
+    with pytest.raises(JobError, match=r"where .* expected; nothing was published"):
+        account(listing(4), digest([b"other", b"images", b"of a", b"batch"]), [part(0, 4)])
+
+
+def test_a_part_that_came_twice_fails_the_run() -> None:
+    with pytest.raises(JobError, match="expected"):
+        account(listing(4), rows(2, 2), [part(0, 2), part(0, 2)])
+
+
+@pytest.mark.parametrize("change", [{"computed": 5}, {"rejected": 1}, {"unsupported": 1}])
+def test_a_parts_counts_are_held_against_what_was_listed(change: dict[str, Any]) -> None:
+    one = part(0, 4)
+    wrong = replace(one, counts=replace(one.counts, **change))
+    with pytest.raises(JobError, match="expected"):
+        account(listing(4), rows(4), [wrong])
+
+
+def test_what_is_not_equal_is_shown_from_both_sides() -> None:
+    require_equal("vectors", 7, 7)
+    with pytest.raises(JobError, match=r"vectors: 1,234, where 1,235 was expected; nothing was"):
+        require_equal("vectors", 1234, 1235)
+    with pytest.raises(JobError, match=r"digests: ab, where cd was expected"):
+        require_equal("digests", "ab", "cd")
+
+
+WORK = open_folder("/out/work/b/r")
+
+
+@given(st.integers(2, 5_000), st.data())
+def test_a_reject_rate_of_exactly_the_limit_passes_and_one_reject_more_fails(
+    listed: int, data: st.DataObject
+) -> None:
+    rejected = data.draw(st.integers(0, listed - 2))
+    limit = rejected / listed
+
+    def check(rejects: int) -> None:
+        counts = Counts(listed, listed - rejects, rejected=rejects, rejects={"empty": rejects})
+        check_rejects(WORK, counts, limit)
+
+    check(rejected)
+    with pytest.raises(TooManyRejectsError, match="more than --max-reject-rate"):
+        check(rejected + 1)
+
+
+@pytest.mark.parametrize(("rejected", "listed", "limit"), [(5, 100, 0.05), (3, 10, 0.3), (0, 9, 0)])
+def test_a_limit_in_decimals_is_met_exactly(rejected: int, listed: int, limit: float) -> None:
+    check_rejects(WORK, Counts(listed, listed - rejected, rejected=rejected), limit)
+
+
+def test_too_many_rejects_are_told_with_reasons_and_where_they_are() -> None:
+    counts = Counts(20, 17, rejected=3, rejects={"empty": 2, "missing": 1})
+    with pytest.raises(TooManyRejectsError) as error:
+        check_rejects(WORK, counts, 0.1)
+    assert str(error.value) == (
+        "3 of 20 images were rejected (15.0%: 2 empty, 1 missing), more than --max-reject-rate "
+        "0.1 allows, so nothing was published; see /out/work/b/r/rejects, mend or remove the "
+        "images, or raise the limit"
+    )
+    assert error.value.exit_code == 4
+
+
+def test_where_no_image_is_left_a_run_fails_whatever_the_limit() -> None:
+    counts = Counts(2, 0, rejected=2, rejects={"empty": 2})
+    with pytest.raises(NoImagesError, match=r"none of the 2 images could be used \(2 empty\)"):
+        check_rejects(WORK, counts, 1.0)
+    check_rejects(WORK, replace(counts, listed=3, carried_over=1), 1.0)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, replace
 
 import pytest
 
-from spark_job.settings import JobSettings, parse_args
+from spark_job import networks
+from spark_job.settings import JobSettings, make_parser, parse_args
 
 REQUIRED = ["--images", "photographs", "--output", "out", "--batch", "b"]
 
@@ -16,10 +18,12 @@ def test_only_three_arguments_are_required_and_the_rest_is_documented_defaults()
         output="out",
         batch="b",
         run="r",
+        engine=None,
+        network=networks.DEFAULT,
         manifest=None,
         variance=None,
         components=None,
-        standardize=True,
+        standardize=None,
         pca="auto",
         max_reject_rate=0.05,
         max_pixels=64_000_000,
@@ -35,14 +39,98 @@ def test_the_rule_is_open_until_someone_gives_one() -> None:
     assert parse_args([*REQUIRED, "--components", "7"]).rule == {"components": 7}
 
 
-def test_every_argument_arrives() -> None:
-    options = "--run 7 --components 200 --no-standardize --pca fit --manifest m.csv"
-    more = "--max-reject-rate 0.5 --max-pixels 1000 --csv --master local[1]"
-    settings = parse_args([*REQUIRED, *options.split(), *more.split()])
-    assert (settings.run, settings.components, settings.variance) == ("7", 200, None)
-    assert (settings.standardize, settings.pca, settings.manifest) == (False, "fit", "m.csv")
-    assert (settings.max_reject_rate, settings.max_pixels) == (0.5, 1000)
-    assert (settings.csv, settings.master) == (True, "local[1]")
+ARRIVES: dict[str, list[tuple[list[str], object]]] = {
+    "images": [(["--images", "s3://b/i"], "s3://b/i")],
+    "output": [(["--output", "s3://b/o"], "s3://b/o")],
+    "batch": [(["--batch", "none"], "none"), (["--batch", "2026-11-20"], "2026-11-20")],
+    "run": [(["--run", "7"], "7")],
+    "engine": [(["--engine", "spark"], "spark"), (["--engine", "processes"], "processes")],
+    "network": [(["--network", "resnet"], "resnet")],
+    "manifest": [(["--manifest", "m.csv"], "m.csv")],
+    "variance": [(["--variance", "0.9"], 0.9), (["--variance=1e-3"], 0.001)],
+    "components": [(["--components", "200"], 200)],
+    "standardize": [
+        (["--standardize"], True),
+        (["--standardize", "true"], True),
+        (["--standardize", "False"], False),
+        (["--no-standardize"], False),
+    ],
+    "pca": [(["--pca", "fit"], "fit"), (["--pca", "auto"], "auto")],
+    "max_reject_rate": [(["--max-reject-rate", "0.5"], 0.5)],
+    "max_pixels": [(["--max-pixels", "1000"], 1000)],
+    "csv": [(["--csv"], True), (["--csv", "true"], True), (["--csv", "false"], False)],
+    "master": [(["--master", "local[1]"], "local[1]")],
+}
+"""What is said of each setting, and what arrives."""
+
+REQUIRED_SETTINGS = {"images", "output", "batch"}
+
+CASES = [(name, *case) for name, cases in ARRIVES.items() for case in cases]
+
+
+@pytest.mark.parametrize(("name", "options", "value"), CASES)
+def test_what_is_said_arrives_and_nothing_else_changes(
+    name: str, options: list[str], value: object
+) -> None:
+    settings = parse_args([*REQUIRED, "--run", "r", *options])
+    assert settings == replace(parse_args([*REQUIRED, "--run", "r"]), **{name: value})
+
+
+@pytest.mark.parametrize("name", sorted(ARRIVES.keys() - REQUIRED_SETTINGS - {"run"}))
+@pytest.mark.parametrize("none", ["none", "None"])
+def test_none_is_as_if_an_option_were_left_out(name: str, none: str) -> None:
+    """For a state machine, which passes each option with a value or cannot pass it at all."""
+    option = f"--{name.replace('_', '-')}"
+    for given in ([option, none], [f"{option}={none}"]):
+        assert parse_args([*REQUIRED, "--run", "r", *given]) == parse_args(
+            [*REQUIRED, "--run", "r"]
+        )
+
+
+def test_a_run_of_no_name_is_named_by_its_time() -> None:
+    assert re.fullmatch(r"\d{8}T\d{6}\.\d{6}Z", parse_args([*REQUIRED, "--run", "none"]).run)
+
+
+def test_no_option_is_left_out_of_these_tests() -> None:
+    """Each has a form with a value, `--no-standardize` and `--help` apart; and a setting."""
+    actions = [action for action in make_parser()._actions if action.dest != "help"]
+    assert {action.dest for action in actions} == ARRIVES.keys()
+    assert {field.name for field in fields(JobSettings)} == ARRIVES.keys()
+    assert {action.dest for action in actions if action.required} == REQUIRED_SETTINGS
+    without_value = [action.option_strings for action in actions if action.nargs == 0]
+    assert without_value == [["--no-standardize"]]
+    for action in actions:
+        assert action.help, f"{action.option_strings} is not documented"
+        assert action.default is None, "what was not said is known as such"
+
+
+def test_of_options_that_may_contradict_one_may_be_none() -> None:
+    assert parse_args([*REQUIRED, "--variance", "none", "--components", "5"]).rule == {
+        "components": 5
+    }
+    assert parse_args([*REQUIRED, "--variance", "0.5", "--components", "none"]).rule == {
+        "variance": 0.5
+    }
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("--imgs", "--images"),
+        ("--max-rejects-rate", "--max-reject-rate"),
+        ("--component", "--components"),
+        ("--no-standardise", "--no-standardize"),
+        ("--max-reject-rat=0.1", "--max-reject-rate"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_what_was_meant(
+    mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_args([*REQUIRED, mistyped, "0.1"])
+    assert ended.value.code == 2
+    name = mistyped.partition("=")[0]
+    assert f"there is no option {name}; did you mean {meant}?\n" in capsys.readouterr().err
 
 
 def test_a_run_without_a_name_is_named_by_its_time_and_no_two_alike() -> None:
@@ -57,7 +145,10 @@ def test_a_run_without_a_name_is_named_by_its_time_and_no_two_alike() -> None:
         ["--variance", "1"],
         ["--variance", "1e-9"],
         ["--components", "1"],
-        ["--components", "1280"],
+        ["--components", "100000"],
+        ["--max-pixels", "1"],
+        ["--max-pixels", "1000000000"],
+        ["--batch", "a" * 64],
         ["--max-reject-rate", "0"],
         ["--max-reject-rate", "1"],
         ["--run", "a" * 128],
@@ -76,13 +167,23 @@ def test_the_bounds_themselves_are_allowed(options: list[str]) -> None:
         (["--variance", "-0.1"], "not '-0.1'"),
         (["--variance", "nan"], "not 'nan'"),
         (["--variance", "most"], "not 'most'"),
-        (["--components", "0"], "components is a whole number from 1 to 1280; not '0'"),
-        (["--components", "5000"], "not '5000'"),
+        (["--components", "0"], "components is a whole number from 1 to 100000; not '0'"),
+        (["--components", "100001"], "not '100001'"),
         (["--components", "2.5"], "not '2.5'"),
-        (["--components", "5", "--variance", "0.5"], "not allowed with"),
+        (
+            ["--components", "5", "--variance", "0.5"],
+            "--variance and --components each say how many components to keep; say one of them",
+        ),
         (["--max-reject-rate", "1.01"], "max-reject-rate is a number from 0.0 to 1.0"),
         (["--max-pixels", "0"], "max-pixels is a whole number"),
-        (["--pca", "sometimes"], "invalid choice: 'sometimes'"),
+        (["--max-reject-rate", "-0.01"], "not '-0.01'"),
+        (["--max-pixels", "1000000001"], "not '1000000001'"),
+        (["--pca", "sometimes"], "pca is auto or fit; not 'sometimes'"),
+        (["--engine", "dask"], "engine is processes or spark; not 'dask'"),
+        (["--csv", "yes"], "csv is true or false; not 'yes'"),
+        (["--standardize", "0"], "standardize is true or false; not '0'"),
+        (["--images", ""], "it is empty"),
+        (["--network", ""], "it is empty"),
         (["--batch", ""], "a batch name is 1 to 64 letters"),
         (["--batch", "a/b"], "not 'a/b'"),
         (["--batch", ".hidden"], "not '.hidden'"),
@@ -90,8 +191,9 @@ def test_the_bounds_themselves_are_allowed(options: list[str]) -> None:
         (["--batch", "b\n"], "a batch name"),
         (["--run", "../r"], "a run name is 1 to 128 letters"),
         (["--run", "a" * 129], "a run name"),
-        (["--imgs", "x"], "unrecognized arguments: --imgs x"),
-        (["--max-reject", "0.1"], "unrecognized arguments"),
+        (["--zzz", "x"], "there is no option --zzz; --help lists the options"),
+        (["--max-reject", "0.1"], "there is no option --max-reject; did you mean"),
+        (["stray"], "unrecognized arguments: stray"),
     ],
 )
 def test_a_wrong_argument_ends_with_code_2_and_a_sentence(

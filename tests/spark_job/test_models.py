@@ -1,0 +1,264 @@
+"""The store of models: named by what determines them, never modified, refused where they differ."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from spark_job import pca
+from spark_job.errors import UsageError
+from spark_job.models import (
+    ModelCard,
+    StoredModel,
+    current_model,
+    fit_model,
+    model_id,
+    read_model,
+    require_extractor,
+    write_model,
+)
+from spark_job.moments import Moments
+from spark_job.networks import load_card
+from spark_job.objects import Folder, open_folder
+from spark_job.settings import JobSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spark_job.networks import Card
+
+SETTINGS = JobSettings("images", "out", "b", "r")
+WIDTH = 5
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "local":
+        return open_folder(str(tmp_path / "out"))
+    return open_folder(f"s3://{request.getfixturevalue('bucket')}/{tmp_path.name}")
+
+
+@pytest.fixture(scope="module")
+def card() -> Card:
+    """The default network's, of so few features that a fit takes no time."""
+    return replace(load_card(), features=WIDTH)
+
+
+def moments(seed: int = 1) -> Moments:
+    return Moments.of(np.random.default_rng(seed).standard_normal((12, WIDTH)))
+
+
+def point_at(output: Folder, card: Card, content: dict[str, Any]) -> None:
+    folder = output / "models" / card.extractor
+    folder.write("current.json", json.dumps({"contract": 1} | content).encode())
+
+
+def test_a_models_id_depends_on_all_that_determines_it() -> None:
+    base = {"extractor": "e", "images": "i", "rule": {"variance": 0.8}, "standardize": True}
+    others: list[dict[str, Any]] = [
+        base,
+        base | {"extractor": "f"},
+        base | {"images": "j"},
+        base | {"rule": {"variance": 0.81}},
+        base | {"rule": {"components": 1}},
+        base | {"standardize": False},
+    ]
+    assert len({model_id(other) for other in others}) == len(others)
+    assert model_id(dict(reversed(base.items()))) == model_id(base)
+
+
+def test_the_same_fit_twice_is_one_model_and_any_other_is_another(
+    output: Folder, card: Card
+) -> None:
+    first = fit_model(SETTINGS, output, moments(), card, "i")
+    again = fit_model(replace(SETTINGS, batch="c", run="s"), output, moments(), card, "i")
+    assert again.card == first.card, "the card of the first stays, its batch included"
+    said = replace(SETTINGS, variance=0.80, standardize=True)
+    assert fit_model(said, output, moments(), card, "i").card.model == first.card.model
+    others = {
+        fit_model(replace(SETTINGS, variance=0.5), output, moments(), card, "i").card.model,
+        fit_model(replace(SETTINGS, components=2), output, moments(), card, "i").card.model,
+        fit_model(replace(SETTINGS, standardize=False), output, moments(), card, "i").card.model,
+        fit_model(SETTINGS, output, moments(), card, "j").card.model,
+        first.card.model,
+    }
+    assert len(others) == 5
+    assert (output / "models" / card.extractor).folders() == sorted(others)
+
+
+def test_a_stored_model_says_what_it_is(output: Folder, card: Card) -> None:
+    settings = replace(SETTINGS, components=2, standardize=False)
+    stored = fit_model(settings, output, moments(), card, "i")
+    assert stored.card == ModelCard(
+        model=stored.card.model,
+        extractor=card.extractor,
+        images="i",
+        rule={"components": 2},
+        standardize=False,
+        features=WIDTH,
+        k=2,
+        n=12,
+        variance_kept=stored.pca.variance_kept,
+        batches=[{"batch": "b", "run": "r", "n": 12}],
+        parents=[],
+    )
+    folder = output / "models" / card.extractor / stored.card.model
+    assert folder.files() == ["model.json", "model.npz"]
+    assert json.loads(folder.read("model.json"))["contract"] == 1
+    read = read_model(output / "models" / card.extractor, stored.card.model)
+    assert read.card == stored.card
+    expected = pca.fit(moments(), components=2, standardize=False)
+    for name in ("mean", "scale", "components", "eigenvalues"):
+        assert np.array_equal(getattr(read.pca, name), getattr(expected, name))
+
+
+def test_a_stored_model_is_never_modified(output: Folder, card: Card) -> None:
+    first = fit_model(SETTINGS, output, moments(), card, "i")
+    other = StoredModel(pca.fit(moments(2), components=2), replace(first.card, k=2, n=99))
+    assert write_model(output, other).card == first.card
+    stored = read_model(output / "models" / card.extractor, first.card.model)
+    assert stored.card == first.card
+    assert np.array_equal(stored.pca.mean, first.pca.mean)
+
+
+def test_a_model_whose_writer_died_half_way_is_completed(output: Folder, card: Card) -> None:
+    first = fit_model(SETTINGS, output, moments(), card, "i")
+    folder = output / "models" / card.extractor / first.card.model
+    folder.delete(["model.json"])
+    again = fit_model(replace(SETTINGS, run="s"), output, moments(), card, "i")
+    assert again.card.batches == [{"batch": "b", "run": "s", "n": 12}]
+
+
+def test_there_is_no_current_model_before_one_is_pointed_at(output: Folder, card: Card) -> None:
+    assert current_model(SETTINGS, output, card) is None
+    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    assert current_model(SETTINGS, output, card) is None
+    point_at(output, card, {"model": stored.card.model})
+    found = current_model(SETTINGS, output, card)
+    assert found is not None
+    assert found.card == stored.card
+    assert np.array_equal(found.pca.components, stored.pca.components)
+    assert current_model(replace(SETTINGS, pca="fit"), output, card) is None
+
+
+def test_models_of_other_networks_are_named_where_a_new_one_is_fitted(
+    output: Folder, card: Card, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "orchard")
+    assert current_model(SETTINGS, output, card) is None
+    assert caplog.messages == []
+    other = replace(load_card(), features=WIDTH, name="other")
+    (output / "models" / "resnet50-0123").write("current.json", b"{}")
+    assert current_model(SETTINGS, output, other) is None
+    [message] = caplog.messages
+    assert "are of other networks (resnet50-0123), and do not compare" in message
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"variance": 0.5}, "--variance 0.5 asks for another"),
+        ({"components": 2}, "--components 2 asks for another"),
+        ({"standardize": False}, "--standardize false asks for another"),
+        ({"variance": 0.8, "standardize": False}, "--variance 0.8 --standardize false asks"),
+    ],
+)
+def test_a_model_that_was_fitted_otherwise_is_not_reused(
+    output: Folder, card: Card, asked: dict[str, Any], sentence: str
+) -> None:
+    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    point_at(output, card, {"model": stored.card.model})
+    told = rf"{stored.card.model} was fitted with --variance 0\.8 --standardize true \(k="
+    with pytest.raises(UsageError, match=rf"{told}.*{sentence}"):
+        current_model(replace(SETTINGS, **asked), output, card)
+
+
+@pytest.mark.parametrize("asked", [{}, {"variance": 0.8}, {"standardize": True}])
+def test_a_model_is_reused_where_the_arguments_say_what_it_is_or_nothing(
+    output: Folder, card: Card, asked: dict[str, Any]
+) -> None:
+    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    point_at(output, card, {"model": stored.card.model})
+    found = current_model(replace(SETTINGS, **asked), output, card)
+    assert found is not None
+    assert found.card == stored.card
+
+
+def test_features_of_another_network_are_refused(output: Folder, card: Card) -> None:
+    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    require_extractor(stored.card, card)
+    for other in (replace(stored.card, extractor="other"), replace(stored.card, features=6)):
+        with pytest.raises(UsageError, match=r"takes \d features of .*; use --pca fit"):
+            require_extractor(other, card)
+    # A model that somebody copied into the wrong folder.
+    folder = output / "models" / card.extractor / "copied"
+    folder.write("model.npz", stored.pca.to_bytes())
+    fields = json.loads((output / "models" / card.extractor / stored.card.model).read("model.json"))
+    folder.write("model.json", json.dumps(fields | {"extractor": "other-0123"}).encode())
+    point_at(output, card, {"model": "copied"})
+    with pytest.raises(UsageError, match="features of other-0123, and this job's are 5 of"):
+        current_model(SETTINGS, output, card)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b'{"contract": 1}', b'{"contract": 1, "model": "none"}', b"\xff"],
+)
+def test_a_damaged_pointer_is_told(output: Folder, card: Card, content: bytes) -> None:
+    (output / "models" / card.extractor).write("current.json", content)
+    with pytest.raises(UsageError, match=r"(is damaged .*|cannot read the current model.*)restore"):
+        current_model(SETTINGS, output, card)
+
+
+@pytest.mark.parametrize("found", [2, None])
+def test_a_pointer_of_another_contract_is_refused(
+    output: Folder, card: Card, found: int | None
+) -> None:
+    point_at(output, card, {"contract": found, "model": "m"})
+    with pytest.raises(UsageError, match=r"is of (contract 2|an earlier layout), and this Orchard"):
+        current_model(SETTINGS, output, card)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.npz", b""),
+        ("model.npz", b"PK\x03\x04 and no more"),
+        ("model.npz", b"nothing of the kind"),
+        ("model.npz", None),
+        ("model.npz", "half"),
+        ("model.json", b"{"),
+        ("model.json", b"[]"),
+        ("model.json", b"7"),
+        ("model.json", b'{"model": "m"}'),
+        ("model.json", None),
+    ],
+)
+def test_a_damaged_model_is_told(
+    output: Folder, card: Card, name: str, content: bytes | str | None
+) -> None:
+    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    point_at(output, card, {"model": stored.card.model})
+    folder = output / "models" / card.extractor / stored.card.model
+    whole = folder.read(name)
+    folder.delete([name])
+    if content == "half":
+        folder.write(name, whole[: len(whole) // 2])
+    elif isinstance(content, bytes):
+        folder.write(name, content)
+    with pytest.raises(UsageError, match=r"cannot read the current model in .*--pca fit for a"):
+        current_model(SETTINGS, output, card)
+
+
+def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
+    output: Folder, card: Card, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = Moments.of(np.random.default_rng(1).standard_normal((3, WIDTH)))
+    stored = fit_model(replace(SETTINGS, components=4), output, few, card, "i")
+    assert stored.card.k == 2
+    assert "4 components were asked for, but 3 images vary in no more than 2" in caplog.text
