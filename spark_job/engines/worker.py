@@ -18,6 +18,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
+from spark_job.arrow import spare_pandas
+
 REPORT_EVERY = 0.5
 """Seconds between two reports of how far a part is."""
 
@@ -29,6 +31,7 @@ def main() -> None:
     messages: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(pipe, messages), daemon=True).start()
     warm_up = messages.get()
+    spare_pandas()
     warm_up()
     # What is loaded by now lives as long as the process: collections need not search it.
     gc.freeze()
