@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 # Absolute imports: spark-submit runs this file alone, beside the zipped package.
 from spark_job import contract, runs
+from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, OutputRefusedError
 from spark_job.objects import open_folder
 from spark_job.pipeline import run
@@ -29,6 +30,7 @@ INTERRUPTED = 130
 def main() -> int:
     """Run the job; the exit codes are those of ``--help``."""
     settings = parse_args()
+    spare_pandas()
     _speak_alone()
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -34,6 +34,10 @@ HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 """Errors of the file system that no second attempt mends."""
 
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""What keeps a worker's matrix products to its own core, whichever library NumPy is built with."""
+
+
 class _Worker:
     """A process, its pipe, and the part that it works on."""
 
@@ -46,7 +50,7 @@ class _Worker:
                 [sys.executable, "-m", "spark_job.engines.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
             )
         self.task: Task | None = None
         self.ready = False

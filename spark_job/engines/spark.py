@@ -21,6 +21,7 @@ from zipimport import zipimporter
 
 import pyarrow as pa
 
+from spark_job.arrow import spare_pandas
 from spark_job.engines import submitted
 from spark_job.errors import JobError
 from spark_job.receipts import EngineReceipt
@@ -238,6 +239,7 @@ def _apply(
     finished: Accumulator[list[int]],
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
+    spare_pandas()
     for batch in batches:
         for part in batch.column(0).to_pylist():
             result = pickle.dumps(work(part, _Signals(signals, part)))

@@ -18,6 +18,7 @@ from threading import Thread
 from time import monotonic
 from typing import Any
 
+from spark_job.arrow import spare_pandas
 from spark_job.engines import Task
 
 REPORT_EVERY = 0.5
@@ -31,6 +32,7 @@ def main() -> None:
     messages: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(pipe, messages), daemon=True).start()
     warm_up = messages.get()
+    spare_pandas()
     try:
         warm_up()
     except Exception as error:
