@@ -12,7 +12,8 @@ from pathlib import Path
 
 from spark_job import __main__ as job
 from spark_job import contract, runs
-from spark_job.errors import JobError
+from spark_job.errors import JobError, UsageError
+from spark_job.listing import require_folder
 from spark_job.objects import open_folder
 from spark_job.pipeline import prepare
 from spark_job.settings import parse_args
@@ -35,8 +36,10 @@ def main() -> int:
     arguments += [f"--pca={asked.pca or ('auto' if asked.output else 'fit')}", *further]
     settings = parse_args(arguments)
     try:
-        prepare(settings)
-        if not asked.images:
+        folder = prepare(settings)[1]
+        if asked.images:
+            require_folder(folder)
+        else:
             print(f"No IMAGES given: drawing a synthetic batch in {images}", flush=True)
             _draw(Path(images))
     except JobError as error:
@@ -93,7 +96,7 @@ def _draw(images: Path) -> None:
     try:
         make_batch(images)
     except OSError as error:
-        raise JobError(
+        raise UsageError(
             f"cannot draw a batch in {images}: {error}; make that folder writable, or give IMAGES"
         ) from error
 
