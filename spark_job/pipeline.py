@@ -71,12 +71,8 @@ def run(settings: JobSettings) -> Outcome:
         Where nothing could be published; its kind tells a caller what to do.
     """
     clock = Clock()
-    card = load_card(settings.network)
-    load_network(card)
-    _require_components(settings, card)
-    images, output = open_folder(settings.images), open_folder(settings.output)
+    card, images, output = prepare(settings)
     require_folder(images)
-    _require_apart(images, output)
     claim = runs.claim_run(output, settings.batch, settings.run, images.uri, card.extractor)
     try:
         if claim.settled is not None:
@@ -91,6 +87,22 @@ def run(settings: JobSettings) -> Outcome:
         return _publish(claim, receipt)
     finally:
         claim.release()
+
+
+def prepare(settings: JobSettings) -> tuple[Card, Folder, Folder]:
+    """Look up a run's network, images and output, before any of them is read or written.
+
+    Raises
+    ------
+    JobError
+        Where the arguments do not fit each other, or name something that there is not.
+    """
+    card = load_card(settings.network)
+    load_network(card)
+    _require_components(settings, card)
+    images, output = open_folder(settings.images), open_folder(settings.output)
+    _require_apart(images, output)
+    return card, images, output
 
 
 def _work(

@@ -1,0 +1,188 @@
+"""What the README says to run is run, and what it says is printed is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from demo.synthetic import FRUITS, make_batch
+from spark_job import contract
+from spark_job.receipts import RunReceipt
+from spark_job.summary import summarize
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+PYTHON = ".venv/bin/python"
+PER_LABEL = 3
+SPARING = "--max-reject-rate=1"  # of so few images the bad ones are too large a share
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(start: str) -> list[str]:
+    """Find the README's commands that begin so, without the remarks beside them."""
+    found = re.findall(rf"^    ({re.escape(start)}.*)$", README, re.MULTILINE)
+    return [re.split(r"  +#", command)[0] for command in found]
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def job(*more: str) -> list[str]:
+    """Give the README's command of the job, with other options after its own."""
+    (command,) = commands(f"{PYTHON} -m spark_job ")
+    return [sys.executable, *shlex.split(command)[1:], *more, SPARING]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README was followed: two outputs, three batches, a replaced run.
+
+    The replaced run has a model, and a number of components, of its own.
+    """
+    place = tmp_path_factory.mktemp("place")
+    make_batch(place / "images", per_label=PER_LABEL)
+    options = [f"--images={place}/images", "--run=replaced", "--components=2"]
+    run(job(*options), place)
+    run(job(*options[:1], "--pca=fit"), place)
+    run(job(*options[:1], "--batch=tuesday"), place)
+    run(
+        [sys.executable, "-m", "demo", "--images=images", "--batch=synthetic-fruit", SPARING], place
+    )
+    return place
+
+
+def current(results: Path) -> Path:
+    """Find the folder of a batch's published run."""
+    pointer = json.loads((results / contract.CURRENT).read_text())
+    return results / contract.RUNS / str(pointer["run"])
+
+
+def vectors(results: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = parquet.read_table(current(results) / "vectors").to_pylist()
+    return rows
+
+
+def test_the_python_reads_the_published_vectors(place: Path) -> None:
+    (code,) = blocks("python")
+    done = run([sys.executable, "-c", f"{code}\nprint(vectors.to_json(orient='records'))"], place)
+    expected = vectors(place / "out/synthetic-fruit/results/synthetic-fruit")
+    found = json.loads(done.stdout)
+    assert [list(row) for row in found] == [["path", "label", "model", "vector"]] * len(expected)
+    assert [row["path"] for row in found] == [row["path"] for row in expected]
+    assert np.allclose(found[0]["vector"], expected[0]["vector"])
+
+
+def test_the_sql_reads_published_runs_alone_and_mixes_no_models(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sql,) = blocks("sql")
+    monkeypatch.chdir(place)
+    with duckdb.connect() as connection:
+        found = connection.execute(sql).fetchall()
+    monday, tuesday = (place / "out/fruits/results" / batch for batch in ("monday", "tuesday"))
+    alone = place / "out/synthetic-fruit/results/synthetic-fruit"
+    assert (monday / contract.RUNS / "replaced" / contract.RUN).exists()
+    expected: dict[tuple[str, str], list[float]] = {}
+    for row in [*vectors(monday), *vectors(tuesday), *vectors(alone)]:
+        expected.setdefault((row["model"], row["label"]), []).append(row["vector"][0])
+    # The batches hold the same images, so the models that they fit are the same one.
+    assert len({model for model, _ in expected}) == 1
+    assert {(model, label): images for model, label, images, _ in found} == {
+        key: len(values) for key, values in expected.items()
+    }
+    assert all(images == 3 * PER_LABEL for *_, images, _ in found)
+    assert len(found) == len(FRUITS)
+    for model, label, _, mean in found:
+        assert mean == pytest.approx(np.mean(expected[model, label]))
+
+
+def test_the_sql_keeps_models_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sql,) = blocks("sql")
+    run(
+        job(f"--images={place}/images", "--batch=third", "--output=out/other", "--components=4"),
+        place,
+    )
+    monkeypatch.chdir(place)
+    with duckdb.connect() as connection:
+        found = connection.execute(sql).fetchall()
+    assert len({model for model, *_ in found}) == 2
+    assert sum(images for *_, images, _ in found) == 4 * PER_LABEL * len(FRUITS)
+
+
+def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
+    run(job(f"--images={place}/images", "--batch=listed", "--csv"), place)
+    (listed,) = re.findall(r"^    OUTPUT/results.*?\n\n", README, re.MULTILINE | re.DOTALL)
+    folder = current(place / "out/fruits/results/listed")
+    for path in filter(Path.is_file, folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        assert re.sub(r"part-\d+", "*", name) in listed
+    for table in ("features", "vectors", "rejects"):
+        (text,) = re.findall(rf"{table}/\*\.parquet +(.*?)\n +[a-z.]+[/ ]", listed, re.DOTALL)
+        documented = [re.sub(r" \[\w+\]", "", column) for column in re.split(r",\s+", text)]
+        assert documented == parquet.read_schema(next((folder / table).iterdir())).names
+    (text,) = re.findall(r"variance\.csv +(.*):", listed)
+    header = (folder / "variance.csv").read_text().splitlines()[0]
+    assert text.split(", ") == [name.strip('"') for name in header.split(",")]
+    receipt = json.loads((folder / "run.json").read_text())
+    assert receipt["contract"] == contract.CONTRACT
+    assert '{"contract": 1, "run": ...}' in listed
+
+
+def test_the_sample_shows_what_a_summary_does(place: Path) -> None:
+    folder = current(place / "out/synthetic-fruit/results/synthetic-fruit")
+    printed = summarize(RunReceipt.from_json((folder / "run.json").read_bytes()))
+    sample = README[README.index("    Batch synthetic-fruit") :].splitlines()
+    shape = [_shape(line.removeprefix("    ")) for line in sample[: len(printed.splitlines())]]
+    assert shape == [_shape(line) for line in printed.splitlines()]
+
+
+def _shape(line: str) -> str:
+    """Leave the words of a line, without its numbers, ids and folders."""
+    line = re.sub(r"(\s)/\S+", r"\1PATH", line)
+    line = re.sub(r"[0-9a-f]{16}\b|\d{8}T[\d.]+Z", "ID", line)
+    return re.sub(r"\d[\d,.]*", "N", line)
+
+
+@pytest.mark.parametrize("command", commands("make "))
+def test_make_knows_what_it_is_asked_for(command: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    arguments = shlex.split(command)[1:]
+    done = subprocess.run(
+        ["make", "-n", *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_run_as_they_stand() -> None:
+    """None needs an activated environment, and none is overlooked here by another indentation."""
+    for command in re.findall(r"^ +(\S*python\S* .*)$", README, re.MULTILINE):
+        assert command.startswith(PYTHON)
+    for command in re.findall(r"`(\S*python\S* -m [^`]*)`", README):
+        assert command.startswith(PYTHON)
+    assert len(blocks("python")) == len(blocks("sql")) == 1
+    assert README.count("```") == 4
