@@ -51,7 +51,7 @@ class Job:
     def model(self) -> Path:
         """The folder of the model that the published run's vectors are of."""
         receipt = self.receipt
-        return self.output / "models" / receipt["extractor"] / receipt["model"]["model"]
+        return self.output / "models" / str(receipt["extractor"]) / receipt["model"]["model"]
 
     def table(self, name: str) -> pa.Table:
         """One of the published tables, sorted by path."""

@@ -512,9 +512,9 @@ def _interpose(patch: pytest.MonkeyPatch, step: Any) -> None:
 
 def lagging(work: Featurizer, go_on: Event) -> Any:
     """The same work, by a worker that has read its part and then hangs for a while."""
-    from spark_job import featurize
+    from spark_job import featurize, listing
 
-    read = featurize.read_part
+    read = listing.read_part
 
     def lag(part: int, report: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:

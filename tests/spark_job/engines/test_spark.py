@@ -26,7 +26,7 @@ pytestmark = pytest.mark.spark
 @pytest.fixture
 def engine(spark: SparkSession) -> SparkEngine:
     """On the session that these tests share; nobody stops it here."""
-    running = SparkEngine(spark.sparkContext.master, "tests", works.nothing)
+    running = SparkEngine(str(spark.sparkContext.master), "tests", works.nothing)
     assert running.spark is spark
     return running
 
