@@ -24,7 +24,9 @@ _MEDIAN = BITS * BITS // 2 - 1
 
 def perceptual_hash(image: Image.Image) -> int:
     """Hash of an RGB image, as a signed 64-bit integer; compare two by their differing bits."""
-    grey = np.asarray(image.resize((SIDE, SIDE), Resampling.BOX).convert("L"), np.float32)
+    # Not by boxes: Pillow counts a pixel on the border of two as one's, which moves edges about.
+    small = image.convert("L").resize((SIDE, SIDE), Resampling.HAMMING)
+    grey = np.asarray(small, np.float32)
     frequencies = (_COSINES @ grey @ _COSINES.T).ravel()
     # The first is the mean brightness, which says nothing of the shape.
     median = np.partition(frequencies[1:], _MEDIAN)[_MEDIAN]

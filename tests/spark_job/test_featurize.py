@@ -1,70 +1,57 @@
-"""One worker's part of the work, without Spark, on a folder that changes under its hands."""
+"""One worker's part of the work, without an engine, on a folder that changes under its hands."""
 
 from __future__ import annotations
 
-import json
+import io
 import pickle
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from hashlib import sha256
+from operator import add
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyarrow import parquet
 
-from spark_job import catalog
+from spark_job import tables
 from spark_job.decode import decode
-from spark_job.featurize import Featurizer, plan_parts
-from spark_job.listing import list_images
+from spark_job.featurize import Featurizer, features_digest, warm_up
+from spark_job.listing import list_images, listing_digest, write_listing
 from spark_job.networks import DEFAULT, load_card
 from spark_job.networks.extractor import Extractor, shared_extractor
-from spark_job.objects import open_folder
+from spark_job.objects import LocalFolder, open_folder
+from spark_job.phash import perceptual_hash
+from spark_job.receipts import Digests, PartReceipt, digest, processor, versions
 from tests.spark_job.jobs import files_below
-from tests.spark_job.photographs import plant
+from tests.spark_job.photographs import encoded, fruit, plant
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@given(st.integers(1, 200_000), st.integers(1, 512))
-def test_parts_hold_all_images_and_keep_every_slot_busy_to_the_end(images: int, slots: int) -> None:
-    parts = plan_parts(images, slots)
-    assert sum(parts) == images
-    assert all(1 <= size <= 1024 for size in parts)
-    assert parts == sorted(parts, reverse=True), "the large ones first"
-    assert len(parts) >= min(slots, images / 64), "no slot is idle while images wait"
-    # The slots end together: the last round is of small parts.
-    assert parts[-1] <= max(64, -(-images // slots))
-    # Few tasks: each costs a start and a file.
-    assert len(parts) <= images / 1024 + slots * 12 + 1
-
-
-def test_parts_of_large_photographs_are_short() -> None:
-    parts = plan_parts(2_000, 2, 3_500_000)
-    assert sum(parts) == 2_000
-    assert parts[0] == 73
-    assert set(plan_parts(5, 2, 1e9)) == {1}
-
-
 class Setting:
     """A batch's folder, listed in parts, and what featurizes them."""
 
-    def __init__(self, root: Path, parts: list[int]) -> None:
+    def __init__(self, root: Path, parts: list[int], name: str = "work") -> None:
         self.images = root / "in"
-        self.run = root / "out"
+        self.work = root / name
         self.parts = parts
-        images = open_folder(str(self.images))
-        catalog.write_listing(open_folder(str(self.run)), list_images(images).table, parts)
-        self.featurizer = Featurizer(images, open_folder(str(self.run)), 10**6, "extractor-id")
+        images, work = open_folder(str(self.images)), open_folder(str(self.work))
+        self.listing_digest = write_listing(work, list_images(images), parts)
+        self.featurizer = Featurizer(images, work, load_card(), 10**6)
+        self.reported: list[int] = []
 
-    def featurize(self) -> list[dict[str, Any]]:
-        # As Spark does it: pickled, and run elsewhere.
+    def featurize(self) -> list[PartReceipt]:
+        # As an engine does it: pickled, and run elsewhere.
         recipe = pickle.dumps(self.featurizer)
-        return [json.loads(pickle.loads(recipe)(part)) for part in range(len(self.parts))]
+        return [pickle.loads(recipe)(part, self.reported.append) for part in range(len(self.parts))]
 
-    def table(self, name: str) -> pa.Table:
-        return parquet.read_table(self.run / name).sort_by("path")
+    def table(self, name: str, receipts: list[PartReceipt]) -> pa.Table:
+        """What the files hold that the receipts name."""
+        files = [getattr(receipt, name) for receipt in receipts]
+        found = [parquet.read_table(self.work / name / file) for file in files if file is not None]
+        return pa.concat_tables(found).sort_by("path")
 
 
 @pytest.fixture
@@ -75,37 +62,139 @@ def setting(tmp_path: Path) -> Setting:
 
 def test_each_part_is_featurized_to_a_file_and_a_receipt(setting: Setting) -> None:
     receipts = setting.featurize()
-    assert [receipt["featurized"] for receipt in receipts] == [5, 2]
-    assert [receipt["rejects"] for receipt in receipts] == [{}, {}]
-    assert files_below(setting.run) == {
-        "images.parquet",
-        "features/part-00000.parquet",
-        "features/part-00001.parquet",
+    assert [receipt.part for receipt in receipts] == [0, 1]
+    assert [receipt.counts.listed for receipt in receipts] == [5, 2]
+    assert [receipt.counts.computed for receipt in receipts] == [5, 2]
+    assert [receipt.counts.rejects for receipt in receipts] == [{}, {}]
+    assert [receipt.rejects for receipt in receipts] == [None, None]
+    assert files_below(setting.work) == {
+        "listing/00000.parquet",
+        *(f"features/part-{one.part:05d}-{one.attempt}.parquet" for one in receipts),
+        *(f"parts/part-{one.part:05d}-{one.attempt}.json" for one in receipts),
     }
-    for row in setting.table("features").to_pylist():
+    for receipt in receipts:
+        assert receipt.features == tables.attempt_name(receipt.part, receipt.attempt)
+        name = f"part-{receipt.part:05d}-{receipt.attempt}.json"
+        assert PartReceipt.from_json((setting.work / "parts" / name).read_bytes()) == receipt
+        assert receipt.processor == processor()
+        assert receipt.versions == versions()
+        assert receipt.seconds.keys() == {"read", "decode", "infer", "write"}
+    assert setting.reported == [0, 1, 2, 3, 4, 0, 1]
+
+
+def test_a_row_says_all_that_is_known_of_its_image(setting: Setting) -> None:
+    (setting.images / "top.png").write_bytes(encoded(fruit(9).resize((80, 50))))
+    setting = Setting(setting.images.parent, [8], "more")
+    listed = {entry.name: entry for entry in open_folder(str(setting.images)).entries()}
+    card = load_card()
+    rows = setting.table("features", setting.featurize()).to_pylist()
+    assert [row["path"] for row in rows] == sorted(listed)
+    for row in rows:
         content = (setting.images / row["path"]).read_bytes()
-        expected = shared_extractor(DEFAULT)(decode(content, load_card(), max_pixels=10**6).pixels)
-        assert np.array_equal(np.array(row["features"], np.float32), expected)
+        decoded = decode(content, card, max_pixels=10**6)
+        features = np.array(row.pop("features"), np.float32)
+        assert np.array_equal(features, shared_extractor(DEFAULT)(decoded.pixels))
+        png = row["path"] == "top.png"
+        assert row == {
+            "path": row["path"],
+            "label": None if png else row["path"].partition("/")[0],
+            "bytes": len(content),
+            "version": listed[row["path"]].version,
+            "sha256": sha256(content).hexdigest(),
+            "phash": perceptual_hash(decoded.small),
+            "width": 80 if png else 64,
+            "height": 50 if png else 64,
+            "format": "PNG" if png else "JPEG",
+        }
 
 
-def test_a_repeated_part_writes_the_same_bytes(setting: Setting) -> None:
+def test_the_extractor_is_in_the_files_footers(setting: Setting) -> None:
+    (setting.images / "Kiwi" / "Kiwi_001.jpg").write_bytes(b"")
+    receipt, _ = setting.featurize()
+    for table, file in (("features", receipt.features), ("rejects", receipt.rejects)):
+        content = (setting.work / table / str(file)).read_bytes()
+        footer = parquet.read_metadata(io.BytesIO(content)).metadata
+        assert footer[b"orchard.extractor"].decode() == load_card().extractor
+
+
+def test_digests_are_those_of_the_tables_rows(setting: Setting) -> None:
+    (setting.images / "Kiwi" / "Kiwi_001.jpg").write_bytes(b"no image")
+    setting = Setting(setting.images.parent, [2, 2, 3], "more")
     receipts = setting.featurize()
-    before = {name: (setting.run / name).read_bytes() for name in files_below(setting.run)}
-    again = setting.featurize()
-    assert {name: (setting.run / name).read_bytes() for name in files_below(setting.run)} == before
-    for receipt in receipts + again:
-        receipt.pop("seconds")
-    assert again == receipts
+    found = reduce(add, (receipt.digests for receipt in receipts))
+    features, rejects = (setting.table(name, receipts) for name in ("features", "rejects"))
+    rows = features.to_pylist() + rejects.to_pylist()
+    assert found == Digests(
+        listing=listing_digest((row["path"], row["version"]) for row in rows),
+        images=digest(
+            (setting.images / path).read_bytes() for path in features["path"].to_pylist()
+        ),
+        features=features_digest(
+            features["path"].to_pylist(), tables.as_matrix(features["features"])
+        ),
+    )
+    assert found.listing == setting.listing_digest
+
+
+def test_a_repeated_part_writes_the_same_rows_to_files_of_its_own(setting: Setting) -> None:
+    """Attempts may overlap, where a worker was only believed dead."""
+    (setting.images / "Plum" / "Plum_003.jpg").write_bytes(b"no image")
+    first = setting.featurize()
+    before = {name: (setting.work / name).read_bytes() for name in files_below(setting.work)}
+    second = setting.featurize()
+    for name, content in before.items():
+        assert (setting.work / name).read_bytes() == content
+    added = files_below(setting.work) - before.keys()
+    assert len(added) == len(before.keys() - {"listing/00000.parquet"})
+    for name in ("features", "rejects"):
+        assert setting.table(name, first).equals(setting.table(name, second))
+    for one, other in zip(first, second, strict=True):
+        assert one.attempt != other.attempt
+        assert (one.counts, one.digests) == (other.counts, other.digests)
+
+
+def test_a_receipt_is_written_after_all_that_it_names(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (setting.images / "Kiwi" / "Kiwi_001.jpg").write_bytes(b"")
+    seen: list[set[str]] = []
+    write = LocalFolder.write
+
+    def watch(folder: LocalFolder, name: str, content: bytes) -> None:
+        assert name.startswith("parts/")
+        receipt = PartReceipt.from_json(content)
+        there = files_below(setting.work)
+        assert f"features/{receipt.features}" in there
+        assert receipt.rejects is None or f"rejects/{receipt.rejects}" in there
+        seen.append(there)
+        write(folder, name, content)
+
+    monkeypatch.setattr(LocalFolder, "write", watch)
+    setting.featurize()
+    assert len(seen) == 2
+
+
+def test_a_part_without_features_names_no_such_file(setting: Setting) -> None:
+    for path in setting.images.rglob("*.jpg"):
+        path.write_bytes(b"")
+    receipts = setting.featurize()
+    assert [receipt.features for receipt in receipts] == [None, None]
+    assert [receipt.counts.rejected for receipt in receipts] == [5, 2]
+    assert not (setting.work / "features").exists()
+    digests = reduce(add, (receipt.digests for receipt in receipts))
+    assert digests == Digests(listing=setting.listing_digest)
 
 
 def test_a_file_deleted_between_listing_and_reading_is_a_reject(setting: Setting) -> None:
     (setting.images / "Kiwi" / "Kiwi_001.jpg").unlink()
     receipts = setting.featurize()
-    assert receipts[0]["featurized"] == 4
-    assert receipts[0]["rejects"] == {"missing": 1}
-    [row] = setting.table("rejects").to_pylist()
+    assert receipts[0].counts.computed == 4
+    assert receipts[0].counts.rejects == {"missing": 1}
+    [row] = setting.table("rejects", receipts).to_pylist()
     assert (row["path"], row["stage"], row["reason"]) == ("Kiwi/Kiwi_001.jpg", "read", "missing")
     assert row["bytes"] > 0, "as listed"
+    assert row["version"] is not None
+    assert reduce(add, (one.digests for one in receipts)).listing == setting.listing_digest
 
 
 def test_a_file_that_changed_since_the_listing_is_described_as_it_was_read(
@@ -113,10 +202,11 @@ def test_a_file_that_changed_since_the_listing_is_described_as_it_was_read(
 ) -> None:
     other = (setting.images / "Plum" / "Plum_000.jpg").read_bytes()
     (setting.images / "Kiwi" / "Kiwi_001.jpg").write_bytes(other)
-    setting.featurize()
-    rows = {row["path"]: row for row in setting.table("features").to_pylist()}
+    receipts = setting.featurize()
+    rows = {row["path"]: row for row in setting.table("features", receipts).to_pylist()}
     assert rows["Kiwi/Kiwi_001.jpg"]["sha256"] == rows["Plum/Plum_000.jpg"]["sha256"]
     assert rows["Kiwi/Kiwi_001.jpg"]["bytes"] == len(other)
+    assert reduce(add, (one.digests for one in receipts)).listing == setting.listing_digest
 
 
 def test_a_feature_that_is_no_number_is_a_reject(
@@ -125,19 +215,39 @@ def test_a_feature_that_is_no_number_is_a_reject(
     nothing = np.full(load_card().features, np.nan, np.float32)
     monkeypatch.setattr(Extractor, "__call__", lambda *_: nothing)
     receipts = setting.featurize()
-    assert sum(receipt["featurized"] for receipt in receipts) == 0
-    assert {row["stage"] for row in setting.table("rejects").to_pylist()} == {"infer"}
+    assert sum(receipt.counts.computed for receipt in receipts) == 0
+    rows = setting.table("rejects", receipts).to_pylist()
+    assert {(row["stage"], row["reason"]) for row in rows} == {("infer", "not-finite")}
 
 
-def test_the_digest_of_the_images_does_not_depend_on_the_parts(tmp_path: Path) -> None:
+def test_the_digests_do_not_depend_on_the_parts(tmp_path: Path) -> None:
     plant(tmp_path / "in", {"Kiwi": 7})
     digests = {
-        catalog.combine_digests(
-            receipt["images_digest"] for receipt in Setting(tmp_path, parts).featurize()
-        )
+        reduce(add, (one.digests for one in Setting(tmp_path, parts, str(parts)).featurize()))
         for parts in ([7], [1, 6], [3, 3, 1])
     }
     assert len(digests) == 1
     (tmp_path / "in" / "Kiwi" / "Kiwi_006.jpg").unlink()
-    [receipt] = Setting(tmp_path, [6]).featurize()
-    assert receipt["images_digest"] not in digests
+    [receipt] = Setting(tmp_path, [6], "fewer").featurize()
+    [former] = digests
+    for name in ("listing", "images", "features"):
+        assert getattr(receipt.digests, name) != getattr(former, name)
+
+
+def test_the_digest_of_features_tells_paths_and_every_bit_apart() -> None:
+    features = np.array([[0.0, 1.0], [2.0, 3.0]], np.float32)
+    found = {
+        features_digest(["a", "b"], features),
+        features_digest(["b", "a"], features),
+        features_digest(["a", "c"], features),
+        features_digest(["a", "b"], np.nextafter(features, np.float32(9))),
+        features_digest(["a", "b"], features * np.array([-1, 1], np.float32)),
+        features_digest(["a"], features[:1]),
+    }
+    assert len(found) == 6
+    assert features_digest(["b", "a"], features[::-1]) in found
+
+
+def test_a_worker_is_warmed_up_by_what_travels_to_it() -> None:
+    pickle.loads(pickle.dumps(warm_up(DEFAULT)))()
+    assert "_interpreter" in vars(shared_extractor(DEFAULT))

@@ -7,6 +7,7 @@ rounded to float64 leaves uncertain: eps * |mean|, which counts where a scale is
 
 from __future__ import annotations
 
+import io
 import math
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -79,6 +80,19 @@ def test_serialized_moments_come_back_bit_for_bit(table: NDArray[np.float64]) ->
     assert back.n == moments.n
     assert np.array_equal(back.mean, moments.mean)
     assert np.array_equal(back.scatter, np.triu(moments.scatter) + np.triu(moments.scatter, 1).T)
+
+
+def test_serialized_moments_say_what_they_are_of() -> None:
+    """So that an update never merges those of another network, or of one run twice."""
+    moments = Moments.of(np.arange(12.0).reshape(4, 3))
+    content = moments.to_bytes(extractor="e", images="00ff", batch="b", run="größe 1")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        ids = {name: str(file[name]) for name in ("extractor", "images", "batch", "run")}
+        assert int(file["n"]) == 4
+        assert np.array_equal(file["mean"], moments.mean)
+    assert ids == {"extractor": "e", "images": "00ff", "batch": "b", "run": "größe 1"}
+    back = Moments.from_bytes(content)
+    assert np.array_equal(back.scatter, moments.scatter)
 
 
 def test_float32_features_lose_nothing_on_the_way_to_float64() -> None:

@@ -139,6 +139,15 @@ def test_a_file_appears_when_it_is_complete_and_not_if_writing_fails(
     assert len(folder.read("table/part-0.parquet")) == size
 
 
+def test_a_buffer_may_be_filled_anew_once_it_is_written(folder: Folder) -> None:
+    buffer = bytearray(10_000)
+    with folder.create("x") as stream:
+        for number in range(50):
+            buffer[:] = bytes([number]) * len(buffer)
+            stream.write(memoryview(buffer).cast("b"))
+    assert folder.read("x") == b"".join(bytes([number]) * len(buffer) for number in range(50))
+
+
 def test_what_a_killed_worker_leaves_is_hidden_from_readers(tmp_path: Path) -> None:
     """Spark, pandas and pyarrow pass over names that begin with a dot, and over no others."""
     with open_folder(str(tmp_path)).create("table/part-0.parquet") as stream:

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
 
 def correlated(rows: int, features: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """Rows with a falling spectrum, like a network's features: not negative, on unlike scales."""
+    """Rows with a falling spectrum, like a network's features: not negative, on unlike scales.
+
+    None of the scales is below `SMALLEST_SCALE` of the median one.
+    """
     random = np.random.default_rng(seed)
     basis = random.standard_normal((features, features))
     spectrum = np.exp(-np.arange(features) / (features / 6))
     table = (random.standard_normal((rows, features)) * spectrum) @ basis
-    return np.maximum(table + 0.5, 0) * random.uniform(0.1, 30, features)
+    return np.maximum(table + 0.5, 0) * random.uniform(3, 30, features)
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -131,10 +134,110 @@ def test_constant_features_take_no_part(*, standardize: bool) -> None:
     model = pca.fit(moments, variance=1.0, standardize=standardize)
     plain = pca.fit(Moments.of(table), variance=1.0, standardize=standardize)
     assert np.isfinite(model.project(constant)).all()
-    assert (model.scale[[0, 11]] == 1).all()
+    assert np.isinf(model.scale[[0, 11]]).all()
     assert np.abs(model.components[:, [0, 11]]).max() == 0
+    assert (model.standardize(constant)[:, [0, 11]] == 0).all()
     assert model.k == plain.k
     assert np.allclose(model.eigenvalues[:10], plain.eigenvalues, rtol=1e-9)
+
+
+def test_a_feature_that_is_constant_but_for_float32s_rounding_is_dead() -> None:
+    """As a channel that never fires but for its bias: ReLU6 of a constant, summed in any order."""
+    table = correlated(200, 6).astype(np.float32)
+    value = np.float32(1 / 3)
+    table[:, 2] = value
+    table[0, 2] = np.nextafter(value, np.float32(1))  # one unit in the last place
+    model = pca.fit(Moments.of(table), variance=1.0)
+    assert np.isinf(model.scale[2])
+    assert model.k == 5
+    later = table.copy()
+    later[:, 2] = 1000  # it fires in another batch, of which the model knows nothing
+    assert (model.standardize(later)[:, 2] == 0).all()
+    assert np.array_equal(model.project(later), model.project(table))
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_feature_that_hardly_varies_does_not_explode_on_a_later_batch(
+    *, standardize: bool
+) -> None:
+    random = np.random.default_rng(3)
+    table = random.standard_normal((500, 9))
+    table[:, 4] *= 1e-5
+    model = pca.fit(Moments.of(table), variance=1.0, standardize=standardize)
+    later = random.standard_normal((500, 9))
+    largest = np.abs(model.standardize(later)).max()
+    assert largest <= np.abs(later).max() * 1.1 / pca.SMALLEST_SCALE
+    assert np.abs(model.project(later)).max() <= 4 * largest
+    if standardize:
+        alive = table.std(axis=0, ddof=1)
+        assert model.scale[4] == pytest.approx(pca.SMALLEST_SCALE * np.median(alive))
+        assert np.allclose(np.delete(model.scale, 4), np.delete(alive, 4))
+
+
+def test_constant_features_do_not_lower_the_least_scale() -> None:
+    table = np.random.default_rng(3).standard_normal((500, 9))
+    table[:, 0] *= 1e-5
+    dead = np.hstack([table, np.zeros((500, 40))])
+    expected = pca.fit(Moments.of(table), variance=1.0).scale[0]
+    assert pca.fit(Moments.of(dead), variance=1.0).scale[0] == expected > 0.02
+
+
+def apart(*spread: int) -> NDArray[np.float64]:
+    """Rows of features whose covariances are exactly zero, and variances in these ratios."""
+    table = np.zeros((2 * sum(spread), len(spread)))
+    start = 0
+    for feature, pairs in enumerate(spread):
+        table[start : start + 2 * pairs, feature] = np.tile([1.0, -1.0], pairs)
+        start += 2 * pairs
+    return table
+
+
+@pytest.mark.parametrize(
+    ("variance", "k"),
+    [(0.39, 1), (0.4, 2), (0.41, 2), (0.69, 2), (0.7, 3), (0.71, 3), (0.9, 4), (1.0, 4)],
+)
+def test_of_a_share_that_is_reached_exactly_one_component_more_is_kept(
+    variance: float, k: int
+) -> None:
+    """As in scikit-learn: the components' shares add up to more than what is asked for."""
+    table = apart(4, 3, 2, 1)
+    model = pca.fit(Moments.of(table), variance=variance, standardize=False)
+    assert np.allclose(model.explained_variance_ratio, [0.4, 0.3, 0.2, 0.1], rtol=1e-15)
+    assert model.k == k
+    if variance < 1:
+        theirs = PCA(n_components=variance, svd_solver="covariance_eigh").fit(table)
+        assert theirs.n_components_ == k
+
+
+def test_a_models_share_of_its_own_images_variance_is_what_it_keeps() -> None:
+    for standardize in (True, False):
+        table = correlated(300, 20)
+        table[:, 7] = 5.0
+        table[:, 8] *= 1e-6
+        moments = Moments.of(table)
+        model = pca.fit(moments, variance=0.8, standardize=standardize)
+        assert model.variance_kept_of(moments) == pytest.approx(model.variance_kept, abs=1e-12)
+
+
+@given(st.integers(2, 60), st.integers(0, 2**32), st.integers(1, 8))
+@settings(deadline=None)
+def test_a_models_share_of_other_images_variance_is_that_of_their_vectors(
+    rows: int, seed: int, k: int
+) -> None:
+    model = pca.fit(Moments.of(correlated(100, 8)), components=k)
+    other = correlated(rows, 8, seed=seed) * 1.5 + 3
+    scaled = model.standardize(other)
+    vectors = scaled @ model.components.T
+    total = scaled.var(axis=0).sum()
+    share = model.variance_kept_of(Moments.of(other))
+    if total > 0:
+        assert share == pytest.approx(vectors.var(axis=0).sum() / total, rel=1e-9)
+    assert np.isnan(share) if total == 0 else 0 <= share <= 1 + 1e-12
+
+
+def test_of_images_that_do_not_vary_no_share_is_kept() -> None:
+    model = pca.fit(Moments.of(correlated(100, 8)), components=2)
+    assert np.isnan(model.variance_kept_of(Moments.of(np.ones((5, 8)))))
 
 
 def test_two_images_have_one_component_that_explains_all() -> None:

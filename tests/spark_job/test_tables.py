@@ -61,7 +61,7 @@ def test_a_tables_columns_are_the_documented_ones(
     types = {field.name: str(field.type).replace("<element", "<item") for field in read.schema}
     assert types == columns, "Parquet calls the numbers of a list its elements"
     assert len(read) == 0
-    described = duckdb.sql(f"describe select * from '{tmp_path}/t.parquet'").fetchall()
+    described = duckdb.execute(f"describe select * from '{tmp_path}/t.parquet'").fetchall()
     assert [row[0] for row in described] == list(columns)
 
 
