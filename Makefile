@@ -41,7 +41,8 @@ demo: $(VENV)/$(DEMO_NEEDS).installed ## run the job on this machine (IMAGES=/pa
 
 .PHONY: check
 check: lint types ## style, types and the quick tests: what to run before each commit
-	@$(BIN)/python -m pytest -q -m "not spark and not keras and not rehearsal and not cdk" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not (job or spark or keras or cdk or rehearsal)" \
+		--ignore tests/bootstrap --ignore tests/stacks --ignore tests/rehearsal $(ARGS)
 
 .PHONY: test
 test: $(VENV)/all.installed ## run the tests (ARGS="-m 'not rehearsal'")

@@ -82,6 +82,7 @@ def vectors(results: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.job
 def test_the_python_reads_the_published_vectors(place: Path) -> None:
     (code,) = blocks("python")
     done = run([sys.executable, "-c", f"{code}\nprint(vectors.to_json(orient='records'))"], place)
@@ -92,6 +93,7 @@ def test_the_python_reads_the_published_vectors(place: Path) -> None:
     assert np.allclose(found[0]["vector"], expected[0]["vector"])
 
 
+@pytest.mark.job
 def test_the_sql_reads_published_runs_alone_and_mixes_no_models(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ def test_the_sql_reads_published_runs_alone_and_mixes_no_models(
         assert mean == pytest.approx(np.mean(expected[model, label]))
 
 
+@pytest.mark.job
 def test_the_sql_keeps_models_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (sql,) = blocks("sql")
     run(
@@ -129,6 +132,7 @@ def test_the_sql_keeps_models_apart(place: Path, monkeypatch: pytest.MonkeyPatch
     assert sum(images for *_, images, _ in found) == 4 * PER_LABEL * len(FRUITS)
 
 
+@pytest.mark.job
 def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
     run(job(f"--images={place}/images", "--batch=listed", "--csv"), place)
     (listed,) = re.findall(r"^    OUTPUT/results.*?\n\n", README, re.MULTILINE | re.DOTALL)
@@ -137,7 +141,7 @@ def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
         name = str(path.relative_to(folder))
         assert re.sub(r"part-\d+", "*", name) in listed
     for table in ("features", "vectors", "rejects"):
-        (text,) = re.findall(rf"{table}/\*\.parquet +(.*?)\n +[a-z.]+[/ ]", listed, re.DOTALL)
+        (text,) = re.findall(rf"{table}/\*\.parquet +(.*?)\n {{8}}(?=\S)", listed, re.DOTALL)
         documented = [re.sub(r" \[\w+\]", "", column) for column in re.split(r",\s+", text)]
         assert documented == parquet.read_schema(next((folder / table).iterdir())).names
     (text,) = re.findall(r"variance\.csv +(.*):", listed)
@@ -148,6 +152,7 @@ def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
     assert '{"contract": 1, "run": ...}' in listed
 
 
+@pytest.mark.job
 def test_the_sample_shows_what_a_summary_does(place: Path) -> None:
     folder = current(place / "out/synthetic-fruit/results/synthetic-fruit")
     printed = summarize(RunReceipt.from_json((folder / "run.json").read_bytes()))

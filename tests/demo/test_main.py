@@ -57,6 +57,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.job
 def test_by_itself_it_draws_a_batch_and_its_last_words_run(tmp_path: Path) -> None:
     done = demo(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -77,6 +78,7 @@ def test_by_itself_it_draws_a_batch_and_its_last_words_run(tmp_path: Path) -> No
     assert (tmp_path / variance).read_text().startswith('"component"')
 
 
+@pytest.mark.job
 def test_batches_with_one_output_share_a_model(images: Path, tmp_path: Path) -> None:
     output = tmp_path / "fruits"
     first = demo(tmp_path, f"--images={images / 'spring'}", f"--output={output}", SPARING)
@@ -93,6 +95,7 @@ def test_batches_with_one_output_share_a_model(images: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.job
 def test_what_args_say_wins(images: Path, tmp_path: Path) -> None:
     # As make puts them together: its variables first, ARGS last.
     arguments = [f"--images={images / 'spring'}", "--batch=variable", "--output=variable"]
@@ -106,6 +109,7 @@ def test_what_args_say_wins(images: Path, tmp_path: Path) -> None:
     assert '"o/results/said/runs/' in done.stdout
 
 
+@pytest.mark.job
 def test_a_batch_by_itself_has_an_output_of_its_own(images: Path, tmp_path: Path) -> None:
     arguments = [f"--images={images / 'spring'}", "--batch", "x", SPARING]
     done = demo(tmp_path, *arguments)
