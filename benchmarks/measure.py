@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+GB = 1e9
+
 SAMPLE_SECONDS = 0.25
 """Between two looks at the memory: often enough for a stage, and not felt in the times."""
 

@@ -8,12 +8,11 @@ It is held as columns in the order in which they were found, so that ten million
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
-from typing import TYPE_CHECKING
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
     from spark_job.objects import Entry
 
+    Thing = TypeVar("Thing")
+
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -47,8 +48,11 @@ FOUND = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.
 FILE_PARTS = 1000
 """Parts per file of a written listing: a task reads the index of so many to find its own."""
 
-BLOCK = 100_000
+BLOCK = 50_000
 """Rows that become Python objects at a time."""
+
+JOINED = 10
+"""Such blocks that are joined to a chunk of a listing's columns."""
 
 PART_IMAGES = 1024
 """Most images of a part, which bounds what a lost worker costs."""
@@ -74,7 +78,8 @@ class Listing:
     Attributes
     ----------
     found
-        One row per image, unsorted; see `FOUND`.
+        One row per image, unsorted; see `FOUND`. Columns of which nothing is known may be of the
+        type null, which takes no memory.
     order
         Row numbers in the order of paths.
     ignored
@@ -82,7 +87,7 @@ class Listing:
     """
 
     found: pa.Table
-    order: NDArray[np.uint64]
+    order: NDArray[np.uint32]
     ignored: Counter[str]
 
     def __len__(self) -> int:
@@ -96,9 +101,10 @@ class Listing:
 
     def rows(self, start: int, size: int) -> pa.Table:
         """Give rows as `SCHEMA` has them, in the order of paths."""
-        rows = self.found.take(self.order[start : start + size])
+        rows = _take(self.found, self.order[start : start + size])
         labels = pa.array([label_of(path) for path in rows["path"].to_pylist()], pa.string())
-        return pa.table([rows["path"], labels, rows["bytes"], rows["version"]], schema=SCHEMA)
+        columns = [rows["path"], labels, rows["bytes"], rows["version"]]
+        return pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
 
 
 def require_folder(folder: Folder) -> None:
@@ -135,7 +141,9 @@ def list_images(folder: Folder) -> Listing:
     """
     ignored: Counter[str] = Counter()
     try:
-        tables = [_table(entries, ignored) for entries in _blocks(folder.entries())]
+        blocks = (_table(entries, ignored) for entries in _by(BLOCK, folder.entries()))
+        # What is joined takes just its size; what is built from objects, up to twice as much.
+        tables = [pa.concat_tables(some).combine_chunks() for some in _by(JOINED, blocks)]
     except UnicodeEncodeError as error:
         raise UsageError(
             f"{folder.uri} holds a file whose name is not UTF-8 ({error.object!r}); rename it"
@@ -164,13 +172,8 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
     parent, _, name = uri.rpartition("/")
     try:
         content = open_folder(parent or ("/" if uri.startswith("/") else ".")).read(name)
-        if name.lower().endswith(".parquet"):
-            table = parquet.read_table(io.BytesIO(content), columns=["path"])
-        else:
-            text = csv.ConvertOptions(column_types={"path": pa.string()}, include_columns=["path"])
-            table = csv.read_csv(io.BytesIO(content), convert_options=text)
+        chunks = [_relative(chunk, folder, uri) for chunk in _manifest_paths(name, content)]
         del content
-        paths = table["path"].cast(pa.string())
     except FileNotFoundError:
         raise UsageError(f"there is no manifest at {uri}") from None
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -178,12 +181,9 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
             f"cannot read the manifest {uri}: {error}; it is a CSV or Parquet file with a column "
             "`path`"
         ) from error
-    del table
-    relative = pa.chunked_array(
-        [_relative(chunk, folder, uri) for chunk in paths.chunks], pa.string()
-    )
-    nothing = [pa.nulls(len(relative), kind) for kind in (pa.int64(), pa.string())]
-    listing = _sorted(pa.table([relative, *nothing], schema=FOUND), Counter())
+    relative = pa.chunked_array(chunks, pa.string())
+    nothing = pa.nulls(len(relative))
+    listing = _sorted(pa.table([relative, nothing, nothing], names=FOUND.names), Counter())
     if len(listing) < len(relative):
         raise UsageError(f"the manifest {uri} names {_repeated(relative)!r} more than once")
     return listing
@@ -217,13 +217,15 @@ def write_listing(work: Folder, listing: Listing, parts: list[int]) -> str:
             work.create(name) as stream,
             parquet.ParquetWriter(stream, SCHEMA, compression="zstd") as writer,
         ):
-            for size in islice(remaining, FILE_PARTS):
-                rows = listing.rows(start, size)
-                writer.write_table(rows, row_group_size=size)
+            for sizes in _lots(islice(remaining, FILE_PARTS)):
+                rows = listing.rows(start, sum(sizes))
                 versions = rows["version"].to_pylist()
                 paths = rows["path"].to_pylist()
                 digests.append(listing_digest(zip(paths, versions, strict=True)))
-                start += size
+                start += len(rows)
+                for size in sizes:
+                    writer.write_table(rows[:size], row_group_size=size)
+                    rows = rows[size:]
     return add_digests(digests)
 
 
@@ -252,9 +254,56 @@ def label_of(path: str) -> str | None:
     return parents[-1] or None if parents else None
 
 
-def _blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    while block := list(islice(entries, BLOCK)):
-        yield block
+def _lots(parts: Iterator[int]) -> Iterator[list[int]]:
+    """Group sizes of parts so that a group is about `BLOCK` rows: they are found together."""
+    lot: list[int] = []
+    for size in parts:
+        if lot and sum(lot) + size > BLOCK:
+            yield lot
+            lot = []
+        lot.append(size)
+    if lot:
+        yield lot
+
+
+def _manifest_paths(name: str, content: bytes) -> Iterator[pa.Array]:
+    """Read a manifest's paths, a chunk of a listing or a megabyte of text at a time."""
+    source = pa.BufferReader(content)
+    batches: Iterable[pa.RecordBatch]
+    if name.lower().endswith(".parquet"):
+        batches = parquet.ParquetFile(source).iter_batches(JOINED * BLOCK, columns=["path"])
+    else:
+        text = csv.ConvertOptions(column_types={"path": pa.string()}, include_columns=["path"])
+        batches = csv.open_csv(source, convert_options=text)
+    for batch in batches:
+        yield batch.column("path").cast(pa.string())
+
+
+def _take(table: pa.Table, rows: NDArray[np.uint32]) -> pa.Table:
+    """Take rows from the chunks that they lie in; Arrow would copy whole columns of text first."""
+    batches = table.to_batches()
+    ends = np.cumsum([len(batch) for batch in batches], dtype=np.uint64)
+    chunks = np.searchsorted(ends, rows, side="right")
+    by_chunk = np.argsort(chunks, kind="stable")
+    pieces = []
+    for chunk, group in _grouped(chunks[by_chunk]):
+        start = ends[chunk] - len(batches[chunk])
+        pieces.append(batches[chunk].take(pa.array(rows[by_chunk[group]] - start)))
+    together = pa.Table.from_batches(pieces, table.schema).combine_chunks()
+    return together.take(pa.array(np.argsort(by_chunk)))
+
+
+def _grouped(numbers: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Find where each of the sorted `numbers` lies."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for start, end in pairwise([*starts.tolist(), len(numbers)]):
+        yield int(numbers[start]), slice(start, end)
+
+
+def _by(size: int, things: Iterable[Thing]) -> Iterator[list[Thing]]:
+    iterator = iter(things)
+    while some := list(islice(iterator, size)):
+        yield some
 
 
 def _table(entries: list[Entry], ignored: Counter[str]) -> pa.Table:
@@ -278,12 +327,14 @@ def _table(entries: list[Entry], ignored: Counter[str]) -> pa.Table:
 
 def _sorted(found: pa.Table, ignored: Counter[str]) -> Listing:
     """Order a listing, each path once."""
-    order = pc.sort_indices(found["path"]).to_numpy()
-    repeated = [np.zeros(1, bool)]
+    order = pc.sort_indices(found["path"]).to_numpy().astype(np.uint32)
+    repeated: list[int] = []
     for start in range(0, len(order) - 1, BLOCK):
-        rows = found["path"].take(order[start : start + BLOCK + 1]).combine_chunks()
-        repeated.append(pc.equal(rows[1:], rows[:-1]).to_numpy(zero_copy_only=False))
-    return Listing(found, order[~np.concatenate(repeated)[: len(order)]], ignored)
+        rows = _take(found.select(["path"]), order[start : start + BLOCK + 1])["path"]
+        paths = rows.combine_chunks()
+        same = pc.equal(paths[1:], paths[:-1]).to_numpy(zero_copy_only=False)
+        repeated.extend((np.flatnonzero(same) + start + 1).tolist())
+    return Listing(found, np.delete(order, repeated) if repeated else order, ignored)
 
 
 def _repeated(paths: pa.ChunkedArray) -> str:

@@ -57,6 +57,9 @@ def _listen(pipe: Connection, messages: SimpleQueue[Any]) -> None:
             messages.put(pipe.recv())
     except (EOFError, OSError):
         os._exit(0)
+    except BaseException:  # a message that cannot be unpickled: nobody else would hear of it
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _run(work: Any, task: Task, pipe: Connection) -> tuple[str, Any]:
