@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_job.accounting import account, check_rejects, in_words, require_equal
@@ -100,6 +100,7 @@ WORK = open_folder("/out/work/b/r")
 
 
 @given(st.integers(2, 5_000), st.data())
+@settings(deadline=None)
 def test_a_reject_rate_of_exactly_the_limit_passes_and_one_reject_more_fails(
     listed: int, data: st.DataObject
 ) -> None:

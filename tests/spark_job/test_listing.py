@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -306,6 +306,7 @@ KEYS = st.lists(st.text("aé/\U0001f34e", max_size=3).map(lambda text: f"{text}.
 
 
 @given(KEYS, st.integers(1, 9))
+@settings(deadline=None)
 def test_whatever_a_store_lists_comes_once_and_in_the_order_of_paths(
     names: list[str], block: int
 ) -> None:
@@ -321,6 +322,7 @@ def test_whatever_a_store_lists_comes_once_and_in_the_order_of_paths(
 
 
 @given(st.integers(0, 30), st.integers(1, 4), st.integers(1, 9), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_rows_are_cut_out_anywhere(count: int, size: int, block: int, random: Any) -> None:
     names = [f"a/{number:02d}.jpg" for number in range(count)]
     shuffled = random.sample(names, count)

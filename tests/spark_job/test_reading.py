@@ -8,7 +8,7 @@ from threading import Barrier, Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_job import reading
@@ -77,6 +77,7 @@ class Watched(LocalFolder):
     most=st.integers(4, 200),
     told=st.booleans(),
 )
+@settings(deadline=None)
 def test_reading_ahead_keeps_order_and_both_limits(
     sizes: list[int], readers: int, bundle: int, bundle_bytes: int, most: int, *, told: bool
 ) -> None:

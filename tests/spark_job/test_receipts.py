@@ -7,7 +7,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_job.receipts import (
@@ -75,11 +75,13 @@ RUN_RECEIPTS = st.builds(
 
 
 @given(PART_RECEIPTS)
+@settings(deadline=None)
 def test_a_parts_receipt_comes_back_as_it_was_written(receipt: PartReceipt) -> None:
     assert PartReceipt.from_json(receipt.to_json()) == receipt
 
 
 @given(RUN_RECEIPTS)
+@settings(deadline=None)
 def test_a_runs_receipt_comes_back_as_it_was_written(receipt: RunReceipt) -> None:
     assert RunReceipt.from_json(receipt.to_json()) == receipt
     assert json.loads(receipt.to_json())["contract"] == 1

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
@@ -108,6 +108,7 @@ MATRICES = st.integers(1, 7).flatmap(
 
 
 @given(MATRICES, st.integers(0, 6))
+@settings(deadline=None)
 def test_a_matrix_becomes_lists_and_a_matrix_again(matrix: NDArray[np.float32], cut: int) -> None:
     column = pa.chunked_array([tables.as_lists(matrix)])
     assert column.to_pylist() == matrix.tolist()
@@ -121,6 +122,7 @@ def test_a_matrix_becomes_lists_and_a_matrix_again(matrix: NDArray[np.float32], 
 
 
 @given(MATRICES)
+@settings(deadline=None)
 def test_a_matrix_survives_a_file_bit_for_bit(matrix: NDArray[np.float32]) -> None:
     schema = tables.vectors_schema(matrix.shape[1])
     file = io.BytesIO()
