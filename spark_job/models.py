@@ -104,7 +104,10 @@ def current_model(settings: JobSettings, output: Folder, card: Card) -> StoredMo
 def read_model(models: Folder, model: str) -> StoredModel:
     """Read a stored model from its extractor's folder."""
     folder = models / model
-    card = ModelCard(**json.loads(folder.read(contract.MODEL_CARD)))
+    fields = json.loads(folder.read(contract.MODEL_CARD))
+    if fields.get("contract") != contract.CONTRACT:
+        raise ValueError(f"{folder.uri} is not of contract {contract.CONTRACT}")
+    card = ModelCard(**fields)
     return StoredModel(PCAModel.from_bytes(folder.read(contract.MODEL_FILE)), card)
 
 

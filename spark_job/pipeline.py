@@ -196,7 +196,10 @@ def _work(
 
 def _publish(claim: Claim, receipt: RunReceipt) -> Outcome:
     publication = runs.publish(claim.output, receipt)
-    runs.clean_up(claim)
+    try:
+        runs.clean_up(claim)
+    except OSError as error:  # a late worker may write on while its folder is removed
+        LOGGER.warning("what the run worked with could not be removed: %s", error)
     if publication.current == receipt.run:
         return Outcome(receipt, None)
     LOGGER.warning(

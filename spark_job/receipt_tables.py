@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from spark_job import contract
+from spark_job.tables import part_name
 
 if TYPE_CHECKING:
     from spark_job.objects import Folder
@@ -113,6 +114,8 @@ def write_receipt(folder: Folder, receipt: RunReceipt) -> None:
 
 def _part_row(receipt: PartReceipt) -> dict[str, Any]:
     row = _counted(asdict(receipt.counts)) | asdict(receipt)
+    for table in ("features", "rejects"):  # as settled, under its plain name
+        row[table] = None if row[table] is None else part_name(receipt.part)
     row |= {f"digest_{name}": value for name, value in asdict(receipt.digests).items()}
     for name in ("seconds", "versions"):
         row[name] = list(row[name].items())

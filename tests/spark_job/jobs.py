@@ -50,8 +50,8 @@ class Job:
     @property
     def model(self) -> Path:
         """The folder of the model that the published run's vectors are of."""
-        receipt = self.receipt
-        return self.output / "models" / str(receipt["extractor"]) / receipt["model"]["model"]
+        told = self.receipt
+        return self.output / "models" / str(told["extractor"]) / str(told["model"]["model"])
 
     def table(self, name: str) -> pa.Table:
         """One of the published tables, sorted by path."""
