@@ -89,7 +89,7 @@ def test_batches_with_one_output_share_a_model(images: Path, tmp_path: Path) -> 
     assert summer["model"]["model"] == spring["model"]["model"]
     assert (spring["model"]["reused"], summer["model"]["reused"]) == (False, True)
     here, own = summer["model"]["variance_kept_here"], summer["model"]["variance_kept"]
-    assert f"{here:.2%} of this batch's variance, {own:.2%} of the variance of the model's own" in (
+    assert f"{here:.2%} of this batch's variance, and {own:.2%} of that of the model's own" in (
         second.stdout
     )
     assert not (tmp_path / "out").exists()
