@@ -16,7 +16,7 @@ import shutil
 import stat
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -345,8 +345,11 @@ class LocalFolder(Folder):
             A file descriptor: closing it, or any end of this process, unlocks the folder.
         """
         while True:
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path, os.O_RDONLY)
+            try:
+                Path(self.path).mkdir(parents=True, exist_ok=True)
+                lock = os.open(self.path, os.O_RDONLY)
+            except FileNotFoundError:  # an empty folder above was removed meanwhile
+                continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(lock), Path(self.path).stat()):
@@ -363,6 +366,11 @@ class LocalFolder(Folder):
                     "--output on another one"
                 ) from error
             os.close(lock)  # it was removed meanwhile
+
+    def remove_if_empty(self) -> None:
+        """Remove this folder where nothing lies in it."""
+        with suppress(OSError):
+            Path(self.path).rmdir()
 
 
 @dataclass(frozen=True)
@@ -580,7 +588,9 @@ class S3Folder(Folder):
                 if found is not None and found[0] == content:
                     return found[1]
                 if (found and found[1]) != expected:
-                    raise ConflictError(f"{self.uri}/{name} was written by another") from error
+                    raise ConflictError(
+                        f"{self.uri}/{name} was written by somebody else"
+                    ) from error
                 if pause is None or isinstance(error, PermissionDeniedError):
                     raise OSError(_in_s3s_words(str(error))) from error
                 sleep(pause)

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_job import contract, runs, tables
@@ -223,7 +224,11 @@ def _require_components(settings: JobSettings, card: Card) -> None:
 
 def _require_apart(images: Folder, output: Folder) -> None:
     """Refuse to write results among the images, where the next run would list them."""
-    if f"{output.uri}/".startswith(f"{images.uri}/"):
+    inner, outer = (
+        str(Path(folder.uri).resolve()) if folder.is_local else folder.uri
+        for folder in (output, images)
+    )
+    if f"{inner}/".startswith(f"{outer}/"):
         raise OutputRefusedError(
             f"--output {output.uri} lies inside --images {images.uri}; choose a folder outside of "
             "it"

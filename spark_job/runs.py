@@ -326,6 +326,8 @@ def clean_up(claim: Claim) -> None:
         finally:
             if lock is not None:
                 os.close(lock)
+    if isinstance(batch, LocalFolder):
+        batch.remove_if_empty()
 
 
 def record_failure(output: Folder, batch: str, run: str, failure: dict[str, Any]) -> None:

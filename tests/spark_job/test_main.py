@@ -295,9 +295,11 @@ def test_a_reader_that_leaves_does_not_make_a_success_a_failure(few: Path, tmp_p
 
 def test_an_output_inside_the_images_folder(few: Path, tmp_path: Path) -> None:
     shutil.copytree(few, tmp_path / "in")
+    (tmp_path / "link").symlink_to(tmp_path / "in" / "Kiwi")
     before = files_below(tmp_path)
-    job = run_job(tmp_path / "in", tmp_path / "in" / "Kiwi", "--run", "r")
-    assert_failed(job, 2, "lies inside --images", "choose a folder outside of it")
+    for output in (tmp_path / "in" / "Kiwi", tmp_path / "link"):
+        job = run_job(tmp_path / "in", output, "--run", "r")
+        assert_failed(job, 2, "lies inside --images", "choose a folder outside of it")
     assert files_below(tmp_path) == before
 
 

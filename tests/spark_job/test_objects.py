@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import obstore
 import pytest
+from obstore.exceptions import AlreadyExistsError, GenericError
 
 from spark_job import objects
 from spark_job.errors import UsageError
@@ -169,6 +171,39 @@ def test_a_pointer_is_swapped_only_by_who_has_read_it(folder: Folder) -> None:
     with pytest.raises(ConflictError):
         folder.swap("current.json", b"3", second)
     assert folder.read_or_none("current.json") is None
+
+
+def test_a_swap_whose_answer_was_lost_has_not_lost_to_itself(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 carries a request out, and the connection breaks before it says so."""
+    folder = open_folder(f"s3://{bucket}/{tmp_path.name}")
+    put = obstore.put
+
+    def lose(*given: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        put(*given, **options)
+        raise GenericError("connection reset")
+
+    monkeypatch.setattr(obstore, "put", lose)
+    first = folder.swap("current.json", b"1", None)
+    monkeypatch.setattr(obstore, "put", lose)
+    second = folder.swap("current.json", b"2", first)
+    assert folder.read_tagged("current.json") == (b"2", second)
+
+
+def test_a_swap_that_was_not_carried_out_is_tried_again(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_folder(f"s3://{bucket}/{tmp_path.name}")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        monkeypatch.undo()
+        raise AlreadyExistsError("409 Conflict: another request came to nothing")
+
+    monkeypatch.setattr(obstore, "put", fail)
+    tag = folder.swap("current.json", b"1", None)
+    assert folder.read_tagged("current.json") == (b"1", tag)
 
 
 COUNT = """
