@@ -1,4 +1,4 @@
-"""The programs that are compared, each run once over a folder of images."""
+"""The programs that are measured, each run once: over a folder of images, or synthetic rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import rows
 from benchmarks.measure import REPOSITORY, BenchmarkError, Measurement, measure
 from spark_job.contract import RUN, run_folder
 
@@ -27,7 +28,7 @@ class Run:
     program
         Its name in the report.
     images
-        How many it was given.
+        How many it was given; or references, rows, parts.
     seconds, peak_bytes
         Of the whole program, see `Measurement`.
     details
@@ -46,21 +47,23 @@ def run_ceiling(images: Path, size: int) -> Run:
     return _run("ceiling", size, measure("benchmarks.ceiling", "--images", str(images)))
 
 
-def run_job(images: Path, size: int, *, environment: Mapping[str, str] | None = None) -> Run:
+def run_job(
+    images: Path, size: int, engine: str, *, environment: Mapping[str, str] | None = None
+) -> Run:
     """Run the whole job, PCA fitted and published; its receipt is in the details."""
     with TemporaryDirectory(prefix="orchard-benchmark-") as output:
         measured = measure(
             "spark_job",
             *("--images", str(images), "--output", output, "--batch", "benchmark"),
-            *("--run", "measured", "--pca", "fit"),
+            *("--run", "measured", "--pca", "fit", "--engine", engine),
             environment=environment,
         )
         receipt = Path(output) / run_folder("benchmark", "measured") / RUN
-        name = "job with slow reads" if environment else "job"
+        name = f"job, {engine}{', slow reads' if environment else ''}"
         return _run(name, size, measured, json.loads(receipt.read_text()))
 
 
-def run_slow_reads(images: Path, size: int) -> Run:
+def run_slow_reads(images: Path, size: int, engine: str) -> Run:
     """Run the job with `LATENCY_SECONDS` added to every read in its workers.
 
     Raises
@@ -72,7 +75,7 @@ def run_slow_reads(images: Path, size: int) -> Run:
         "PYTHONPATH": str(REPOSITORY / "benchmarks/latency"),
         "ORCHARD_READ_LATENCY": str(LATENCY_SECONDS),
     }
-    run = run_job(images, size, environment=environment)
+    run = run_job(images, size, engine, environment=environment)
     # The first read of a part cannot be ahead of its use, so the workers wait at least once.
     if run.details["seconds_in_workers"]["read"] < LATENCY_SECONDS:
         raise BenchmarkError("the added latency did not reach the workers' reads")
@@ -96,11 +99,49 @@ def run_single_machine(images: Path, size: int, weights: str) -> Run:
     return _run_rival("single-machine script", "benchmarks.single_machine", images, size, weights)
 
 
+def run_refs(refs: int, source: str) -> Run:
+    """List so many references from a ``manifest`` or a ``folder``, plan them and read them back."""
+    with TemporaryDirectory(prefix="orchard-benchmark-") as folder:
+        arguments = ("--refs", str(refs), "--manifest", f"{folder}/manifest.parquet")
+        if source == "manifest":
+            measure("benchmarks.refs", "write", *arguments)
+        measured = measure("benchmarks.refs", source, *arguments)
+    return _run(f"references of a {source}", refs, measured, _said(measured))
+
+
+def run_rows(count: int) -> Run:
+    """Reduce so many synthetic rows.
+
+    Raises
+    ------
+    BenchmarkError
+        Where they do not fit on the disk.
+    """
+    with TemporaryDirectory(prefix="orchard-benchmark-") as work:
+        rows.require_space(Path(work), count)
+        arguments = ("--work", work, "--rows", str(count))
+        measure("benchmarks.rows", "write", *arguments)
+        measured = measure("benchmarks.rows", "reduce", *arguments)
+    return _run("rows reduced", count, measured, _said(measured))
+
+
+def run_settling(parts: int) -> Run:
+    """Settle and publish a run of so many parts."""
+    measured = measure("benchmarks.settling", "--parts", str(parts))
+    return _run("parts settled", parts, measured, _said(measured))
+
+
 def _run_rival(program: str, module: str, images: Path, size: int, weights: str) -> Run:
     with TemporaryDirectory(prefix="orchard-benchmark-") as output:
         arguments = ("--images", str(images), "--weights", weights, "--output", f"{output}/vectors")
         measured = measure(module, *arguments)
-    return _run(program, size, measured, json.loads(measured.output.splitlines()[-1]))
+    return _run(program, size, measured, _said(measured))
+
+
+def _said(measured: Measurement) -> dict[str, Any]:
+    """What a program says of itself in its last line."""
+    said: dict[str, Any] = json.loads(measured.output.splitlines()[-1])
+    return said
 
 
 def _run(

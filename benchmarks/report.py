@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.results import GB, SCRIPT_RUNS, featurize_rate, targets
+from benchmarks.results import SCRIPT_RUNS, featurize_rate, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from benchmarks.programs import Run
-    from benchmarks.results import Results, TwoSizes
+    from benchmarks.results import EngineResults, Results, Scale, TwoSizes
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Context:
 
 def render(results: Results, context: Context) -> str:
     """Render the whole page."""
-    slope, whole = results.possible_ratios(results.script)
-    passes = results.notebook.large.details["inferred"] / results.notebook.large.images
+    processes, spark = results.processes, results.spark
     sections = [
         "# Benchmark results",
         f"Measured on {context.date} in {context.minutes:.0f} minutes, from {context.available:,} "
@@ -38,29 +37,52 @@ def render(results: Results, context: Context) -> str:
         _table(("", "machine"), context.machine.items()),
         "## Targets",
         _targets(results),
-        "By slope: rates between two sizes, so without start-up. Whole: time of the rival, on the "
-        "line through its two sizes, over the job's time at the job's larger size. No job on Spark "
-        f"could pass {slope:.2f} times the single-machine script by slope and {whole:.2f} whole "
-        "here: that is the ceiling's rate, without and after an empty Spark job's time.",
+        "By slope: rates between two sizes, so without start-up. Whole: a program's time from "
+        "interpreter start to exit; a rival's is taken from the line through its two sizes. The "
+        "ceiling reads, decodes and infers with the job's own code in a plain process per core, "
+        f"fits nothing and writes nothing: it is {results.ceiling_whole_ratio:.2f} times as fast "
+        "as the single-machine script." + _on_the_notebook(results),
         "## Whole programs",
         _programs(results),
         "Each row is one program in fresh processes, timed from interpreter start to exit, at two "
-        "sizes; memory is the sum over all its processes. The ceiling reads, decodes and infers "
-        f"with the job's own code in a plain process per core. The notebook ran its network "
-        f"{passes:.1f} times on each image, because each pass over uncached features does. Of the "
-        f"single-machine script's {SCRIPT_RUNS} runs at each size the fastest counts.",
-        "## The job by stage, in seconds",
-        _stages(results),
-        "Start and exit is what lies outside the receipt: imports before it, Spark's stop after "
-        "it. The lower half adds up over the workers, which run side by side.",
-        "## Fixed cost, pair by pair",
-        _fixed_costs(results),
+        "sizes; memory is the sum over all its processes. Job and ceiling take turns; a job's "
+        f"share is of the ceilings around it. Of the single-machine script's {SCRIPT_RUNS} runs at "
+        "each size the fastest counts.",
+        "## The job on processes by stage, in seconds",
+        _stages(processes),
+        "## The job on Spark by stage, in seconds",
+        _stages(spark),
+        "Start and exit is what lies outside the receipt: imports before it, the engine's stop "
+        "after it. The lower half adds up over the workers, which run side by side.",
+        "## Small batches, pair by pair",
+        _pairs(processes, "ceiling"),
+        _pairs(spark, "empty Spark job"),
         "## 50 ms more for each read, pair by pair",
         _slow_reads(results),
+        "## Without images",
+        _scale(results.scale),
+        "References are listed from a folder, with sizes and versions as S3 gives them, and from a "
+        "Parquet manifest; then planned, written and read back part by part, all in one process. "
+        "The rows are random features in parts of 1,024, reduced by the job's own passes on "
+        "processes; peaks are of the driver and of the largest worker. Settling copies, writes "
+        "the receipts, publishes and cleans up.",
         "## Versions",
         ", ".join(f"{name} {number}" for name, number in context.versions.items()),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _on_the_notebook(results: Results) -> str:
+    if results.notebook is None:
+        return (
+            " The notebook shape, which takes nine minutes, was not measured "
+            "(`ARGS=--notebook` measures it)."
+        )
+    passes = results.notebook.large.details["inferred"] / results.notebook.large.images
+    return (
+        f" The notebook ran its network {passes:.1f} times on each image, because each pass over "
+        "uncached features does."
+    )
 
 
 def _targets(results: Results) -> str:
@@ -72,14 +94,13 @@ def _targets(results: Results) -> str:
 
 
 def _programs(results: Results) -> str:
-    rows = []
-    for number, ceiling in enumerate(results.ceilings):
-        rows.append(_program("ceiling", ceiling))
-        if number < len(results.jobs):
-            name = f"job ({results.ceiling_shares[number]:.1%} of the ceilings around it)"
-            rows.append(_program(name, results.jobs[number]))
+    rows = [_program("ceiling", results.ceilings[0])]
+    for turn in results.turns:
+        name = f"{turn.job.large.program} ({turn.ceiling_share:.1%} of the ceilings around it)"
+        rows += [_program(name, turn.job), _program("ceiling", turn.after)]
     rows.append(_program("single-machine script", results.script))
-    rows.append(_program("notebook shape", results.notebook))
+    if results.notebook is not None:
+        rows.append(_program("notebook shape", results.notebook))
     return _table(("program", "images", "seconds", "images/s by slope", "peak memory"), rows)
 
 
@@ -89,15 +110,15 @@ def _program(name: str, pair: TwoSizes) -> tuple[str, ...]:
         " / ".join(f"{run.images:,}" for run in pair),
         " / ".join(f"{run.seconds:.1f}" for run in pair),
         f"{pair.slope:.1f}",
-        " / ".join(f"{run.peak_bytes / GB:.2f} GB" for run in pair),
+        " / ".join(_gigabytes(run.peak_bytes) for run in pair),
     )
 
 
-def _stages(results: Results) -> str:
+def _stages(engine: EngineResults) -> str:
     columns = [
-        [job for job, _ in results.fixed_costs],
-        [job.small for job in results.jobs],
-        [job.large for job in results.jobs],
+        [pair.job for pair in engine.pairs],
+        [turn.job.small for turn in engine.turns],
+        [turn.job.large for turn in engine.turns],
     ]
     stages = [stage for stage in columns[0][0].details["seconds"] if stage != "total"]
     in_workers = columns[-1][-1].details["seconds_in_workers"]
@@ -123,21 +144,45 @@ def _median(values: Iterable[float]) -> str:
     return f"{median(values):.2f}"
 
 
-def _fixed_costs(results: Results) -> str:
+def _pairs(engine: EngineResults, other: str) -> str:
+    job = engine.pairs[0].job
     rows = [
-        (f"{job.seconds:.2f}", f"{empty.seconds:.2f}", f"{ratio:.2f}")
-        for (job, empty), ratio in zip(results.fixed_costs, results.fixed_cost_ratios, strict=True)
+        (f"{pair.job.seconds:.2f}", f"{pair.other.seconds:.2f}", f"{pair.ratio:.2f}")
+        for pair in engine.pairs
     ]
-    return _table(("job on 2 images, s", "empty Spark job, s", "ratio"), rows)
+    return _table((f"{job.program}, {job.images:,} images, s", f"{other}, s", "ratio"), rows)
 
 
 def _slow_reads(results: Results) -> str:
     rows = []
-    pairs = zip(results.slow_reads, results.jobs, strict=True)
-    for (slow, job), share in zip(pairs, results.slow_read_shares, strict=True):
-        rates = (f"{featurize_rate(slow):.1f}", f"{featurize_rate(job.large):.1f}")
-        rows.append((f"{slow.images:,}", *rates, f"{share:.1%}"))
-    return _table(("images", "featurize with slow reads, images/s", "without", "share"), rows)
+    for turn in results.turns:
+        rates = (f"{featurize_rate(turn.slow):.1f}", f"{featurize_rate(turn.job.large):.1f}")
+        rows.append(
+            (turn.job.large.program, f"{turn.slow.images:,}", *rates, f"{turn.slow_share:.1%}")
+        )
+    header = ("program", "images", "featurize with slow reads, images/s", "without", "share")
+    return _table(header, rows)
+
+
+def _scale(scale: Scale) -> str:
+    rows: list[Sequence[str]] = [
+        (run.program, f"{run.images:,}", _gigabytes(run.details["peak_bytes"]), "", _steps(run))
+        for run in scale.refs
+    ]
+    for run in scale.rows:
+        peaks = (_gigabytes(run.details[f"{who}_bytes"]) for who in ("driver", "worker"))
+        rows.append((run.program, f"{run.images:,}", *peaks, _steps(run)))
+    settling = scale.settling
+    rows.append((settling.program, f"{settling.images:,}", "", "", _steps(settling)))
+    return _table(("what", "how many", "driver's peak", "a worker's", "seconds"), rows)
+
+
+def _steps(run: Run) -> str:
+    return ", ".join(f"{step} {value:.1f}" for step, value in run.details["seconds"].items())
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from benchmarks.programs import Run
 
-GB = 1e9
-
 SCRIPT_RUNS = 5
 """Runs of the single-machine script at each size, of which the fastest counts.
 
@@ -36,70 +34,148 @@ class TwoSizes(NamedTuple):
         return self.large.seconds + (images - self.large.images) / self.slope
 
 
+class Turn(NamedTuple):
+    """The job on one engine, beside the ceiling.
+
+    Attributes
+    ----------
+    before, after
+        The ceiling; one turn's `after` is the next one's `before`.
+    job
+        Between them.
+    slow
+        The job's larger size once more, with latency added to each read.
+    """
+
+    before: TwoSizes
+    job: TwoSizes
+    slow: Run
+    after: TwoSizes
+
+    @property
+    def ceiling_share(self) -> float:
+        """The job's slope over that of the ceilings around it."""
+        return self.job.slope / mean([self.before.slope, self.after.slope])
+
+    @property
+    def slow_share(self) -> float:
+        """The featurize stage's rate with slow reads over its rate without."""
+        return featurize_rate(self.slow) / featurize_rate(self.job.large)
+
+
+class Pair(NamedTuple):
+    """The job beside another program on as many images."""
+
+    job: Run
+    other: Run
+
+    @property
+    def ratio(self) -> float:
+        """The job's time over the other's."""
+        return self.job.seconds / self.other.seconds
+
+
+@dataclass(frozen=True)
+class EngineResults:
+    """The job on one engine.
+
+    Attributes
+    ----------
+    engine
+        ``processes`` or ``spark``.
+    pairs
+        Small batches: beside the ceiling on as many images, or beside an empty Spark job.
+    turns
+        At two sizes, beside the ceiling.
+    """
+
+    engine: str
+    pairs: list[Pair]
+    turns: list[Turn]
+
+    @property
+    def jobs(self) -> list[Run]:
+        """Every run of the job."""
+        turns = [run for turn in self.turns for run in (*turn.job, turn.slow)]
+        return [pair.job for pair in self.pairs] + turns
+
+    @property
+    def largest(self) -> int:
+        """Images of the larger size."""
+        return self.turns[0].job.large.images
+
+    def whole_ratio(self, rival: TwoSizes) -> float:
+        """How many times longer than the whole job the whole rival takes on the job's images."""
+        return rival.seconds_for(self.largest) / median(
+            turn.job.large.seconds for turn in self.turns
+        )
+
+    def slope_ratio(self, rival: TwoSizes) -> float:
+        """How many times the rival's rate the job reaches, start-up aside."""
+        return median(turn.job.slope for turn in self.turns) / rival.slope
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What does not need images.
+
+    Attributes
+    ----------
+    refs
+        References listed, planned and read back: of a folder, and of a manifest.
+    rows
+        Rows reduced, few and many.
+    settling
+        A run of many parts settled.
+    """
+
+    refs: list[Run]
+    rows: TwoSizes
+    settling: Run
+
+    def growth(self, who: str) -> float:
+        """Peak memory at the many rows over that at the few, of the ``driver`` or a ``worker``."""
+        few, many = (float(run.details[f"{who}_bytes"]) for run in self.rows)
+        return many / few
+
+
 @dataclass(frozen=True)
 class Results:
     """All runs of one benchmark.
 
     Attributes
     ----------
-    ceilings, jobs
-        In turn: ``ceilings[i]`` before and ``ceilings[i + 1]`` after ``jobs[i]``.
-    fixed_costs
-        The job on two images and an empty Spark job, pair by pair.
-    slow_reads
-        ``slow_reads[i]``, beside ``jobs[i].large``: the same with latency added to each read.
-    notebook, script
-        The rivals; the script at its best of `SCRIPT_RUNS`.
+    processes, spark
+        The job on either engine.
+    script, notebook
+        The rivals: the script at its best of `SCRIPT_RUNS`; the notebook None where it was not
+        asked for.
+    scale
+        What does not need images.
     """
 
-    ceilings: list[TwoSizes]
-    jobs: list[TwoSizes]
-    fixed_costs: list[tuple[Run, Run]]
-    slow_reads: list[Run]
-    notebook: TwoSizes
+    processes: EngineResults
+    spark: EngineResults
     script: TwoSizes
+    notebook: TwoSizes | None
+    scale: Scale
 
     @property
-    def ceiling_shares(self) -> list[float]:
-        """Each job's slope over that of the ceilings around it."""
-        around = zip(self.ceilings, self.ceilings[1:], strict=False)
-        return [
-            job.slope / mean([before.slope, after.slope])
-            for job, (before, after) in zip(self.jobs, around, strict=True)
-        ]
+    def turns(self) -> list[Turn]:
+        """Those of both engines, in the order in which they were taken."""
+        both = zip(self.processes.turns, self.spark.turns, strict=True)
+        return [turn for pair in both for turn in pair]
 
     @property
-    def fixed_cost_ratios(self) -> list[float]:
-        """The job's time on two images over the empty job's."""
-        return [job.seconds / empty.seconds for job, empty in self.fixed_costs]
+    def ceilings(self) -> list[TwoSizes]:
+        """Each run of the ceiling at two sizes, once."""
+        return [self.turns[0].before, *(turn.after for turn in self.turns)]
 
     @property
-    def slow_read_shares(self) -> list[float]:
-        """The featurize stage's rate with slow reads over its rate without."""
-        pairs = zip(self.slow_reads, self.jobs, strict=True)
-        return [featurize_rate(slow) / featurize_rate(job.large) for slow, job in pairs]
-
-    @property
-    def job_runs(self) -> list[Run]:
-        """Every run of the job."""
-        at_two_sizes = [run for job in self.jobs for run in job]
-        return [job for job, _ in self.fixed_costs] + at_two_sizes + self.slow_reads
-
-    def possible_ratios(self, rival: TwoSizes) -> tuple[float, float]:
-        """Bounds of `slope_ratio` and `whole_ratio`: the ceiling, after an empty Spark job."""
-        ceiling = median(pair.slope for pair in self.ceilings)
-        start = median(empty.seconds for _, empty in self.fixed_costs)
-        largest = self.jobs[0].large.images
-        return ceiling / rival.slope, rival.seconds_for(largest) / (start + largest / ceiling)
-
-    def slope_ratio(self, rival: TwoSizes) -> float:
-        """How many times the rival's rate the job reaches, start-up aside."""
-        return median(job.slope for job in self.jobs) / rival.slope
-
-    def whole_ratio(self, rival: TwoSizes) -> float:
-        """How many times longer than the whole job the whole rival takes on the job's images."""
-        largest = self.jobs[0].large.images
-        return rival.seconds_for(largest) / median(job.large.seconds for job in self.jobs)
+    def ceiling_whole_ratio(self) -> float:
+        """How many times longer than the whole ceiling the whole script takes."""
+        seconds = median(ceiling.large.seconds for ceiling in self.ceilings)
+        return self.script.seconds_for(self.processes.largest) / seconds
 
 
 @dataclass(frozen=True)
@@ -114,26 +190,82 @@ class Target:
 
 def targets(results: Results) -> list[Target]:
     """Hold the results against what the job is to reach on two cores."""
-    slope = median(results.ceiling_shares)
-    fixed = median(results.fixed_cost_ratios)
-    latency = median(results.slow_read_shares)
-    pca = median(pca_share(job.large) for job in results.jobs)
-    peak = max(run.peak_bytes for run in results.job_runs) / GB
-    return [
-        _rival_target(results, "the notebook shape", results.notebook, 15),
-        _rival_target(results, "the single-machine script", results.script, 2.5),
-        Target("the job's slope over the ceiling's", "≥ 95%", f"{slope:.1%}", slope >= 0.95),
-        Target("the job on 2 images over an empty job", "≤ 1.5", f"{fixed:.2f}", fixed <= 1.5),
-        Target("featurize's rate with 50 ms per read", "≥ 95%", f"{latency:.1%}", latency >= 0.95),
-        Target("moments, fit and projection in the job", "< 5%", f"{pca:.1%}", pca < 0.05),
-        Target("driver and workers resident, any size", "< 4 GB", f"{peak:.2f} GB", peak < 4),
+    processes, spark, scale = results.processes, results.spark, results.scale
+    images = processes.pairs[0].job.images
+    found = [
+        _at_most(
+            f"processes on {images:,} images over the ceiling, whole programs",
+            2.2,
+            median(pair.ratio for pair in processes.pairs),
+        ),
+        _share(processes, "slope over the ceiling's", _ceiling_share(processes), 0.97),
+        _script_target(results),
+        _share(processes, "featurize's rate with 50 ms per read", _slow_share(processes), 0.95),
+        _share(spark, "slope over the ceiling's", _ceiling_share(spark), 0.95),
+        _at_most("Spark on 2 images over an empty job", 1.1, median(p.ratio for p in spark.pairs)),
+        _pca_target(spark),
+        _share(spark, "featurize's rate with 50 ms per read", _slow_share(spark), 0.95),
     ]
+    for engine in (processes, spark):
+        peak = max(run.peak_bytes for run in engine.jobs) / 1e9
+        name = f"{_named(engine)}: driver and workers resident, any size"
+        found.append(Target(name, "< 4 GB", f"{peak:.2f} GB", peak < 4))
+    refs = max(float(run.details["peak_bytes"]) for run in scale.refs) / 1e9
+    listed = f"driver resident, {scale.refs[0].images:,} references"
+    found.append(Target(listed, "< 1.5 GB", f"{refs:.2f} GB", refs < 1.5))
+    few, many = (f"{run.images:,}" for run in scale.rows)
+    for who in ("driver", "worker"):
+        name = f"{who}'s memory at {many} rows over that at {few}"
+        found.append(_at_most(name, 1.15, scale.growth(who)))
+    seconds = scale.settling.details["seconds"]["total"]
+    name = f"settling {scale.settling.images:,} parts on a disk"
+    found.append(Target(name, "< 60 s", f"{seconds:.1f} s", seconds < 60))
+    if results.notebook is not None:
+        slope = processes.slope_ratio(results.notebook)
+        whole = processes.whole_ratio(results.notebook)
+        reached = f"{slope:.1f} by slope, {whole:.1f} whole"
+        met = min(slope, whole) >= 15
+        found.append(Target("processes: times the notebook shape", "≥ 15", reached, met))
+    return found
 
 
-def _rival_target(results: Results, name: str, rival: TwoSizes, wanted: float) -> Target:
-    slope, whole = results.slope_ratio(rival), results.whole_ratio(rival)
-    reached = f"{slope:.1f} by slope, {whole:.1f} whole"
-    return Target(f"times {name}", f"≥ {wanted:g}", reached, min(slope, whole) >= wanted)
+def _at_most(name: str, wanted: float, reached: float) -> Target:
+    return Target(name, f"≤ {wanted:g}", f"{reached:.2f}", reached <= wanted)
+
+
+def _share(engine: EngineResults, what: str, reached: float, wanted: float) -> Target:
+    return Target(
+        f"{_named(engine)}: {what}", f"≥ {wanted:.0%}", f"{reached:.1%}", reached >= wanted
+    )
+
+
+def _ceiling_share(engine: EngineResults) -> float:
+    return median(turn.ceiling_share for turn in engine.turns)
+
+
+def _slow_share(engine: EngineResults) -> float:
+    return median(turn.slow_share for turn in engine.turns)
+
+
+def _script_target(results: Results) -> Target:
+    """Hold the job against the script; where the ceiling hardly passes it, against the ceiling."""
+    reached, possible = results.processes.whole_ratio(results.script), results.ceiling_whole_ratio
+    name = "processes: times the single-machine script, whole"
+    if possible >= 2.6:
+        return Target(name, "≥ 2.5", f"{reached:.2f}", reached >= 2.5)
+    wanted = f"≥ 96% of the ceiling's {possible:.2f}"
+    share = reached / possible
+    return Target(name, wanted, f"{reached:.2f}, {share:.1%}", share >= 0.96)
+
+
+def _pca_target(engine: EngineResults) -> Target:
+    share = median(pca_share(turn.job.large) for turn in engine.turns)
+    name = f"{_named(engine)}: moments, fit and projection"
+    return Target(name, "< 5%", f"{share:.1%}", share < 0.05)
+
+
+def _named(engine: EngineResults) -> str:
+    return {"processes": "processes", "spark": "Spark"}[engine.engine]
 
 
 def featurize_rate(job: Run) -> float:

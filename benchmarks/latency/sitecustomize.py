@@ -1,7 +1,7 @@
 """Python imports this at start-up where this folder is on PYTHONPATH: reads then take longer.
 
-Only in Spark's Python workers, each ``Folder.read`` first waits for ORCHARD_READ_LATENCY seconds,
-as it would for an object store. The job knows nothing of it.
+Only in the engines' workers, each read of a folder first waits for ORCHARD_READ_LATENCY seconds, as
+it would for an object store. The job knows nothing of it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
 MODULE = "spark_job.objects"
+FOLDERS = ("LocalFolder", "S3Folder")
+WORKERS = {"pyspark.daemon", "spark_job.engines.worker"}
+"""What Python is started with ``-m`` for a worker."""
 
 
 class SlowModuleFinder(MetaPathFinder):
@@ -37,7 +40,7 @@ class SlowModuleFinder(MetaPathFinder):
 
 
 class SlowModuleLoader(Loader):
-    """Loads as `loader` does, then wraps ``Folder.read``."""
+    """Loads as `loader` does, then wraps its folders' ``read``."""
 
     def __init__(self, loader: Loader, seconds: float) -> None:
         self._loader = loader
@@ -46,15 +49,18 @@ class SlowModuleLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Execute `module` and wrap its reads."""
         self._loader.exec_module(module)
-        read = module.Folder.read
-
-        def slow_read(*arguments: Any, **options: Any) -> bytes:
-            time.sleep(self._seconds)
-            content: bytes = read(*arguments, **options)
-            return content
-
-        module.Folder.read = slow_read
+        for name in FOLDERS:
+            folder = getattr(module, name)
+            folder.read = _slow(folder.read, self._seconds)
 
 
-if "ORCHARD_READ_LATENCY" in os.environ and "pyspark.daemon" in sys.orig_argv:
+def _slow(read: Callable[..., bytes], seconds: float) -> Callable[..., bytes]:
+    def slow_read(*arguments: Any, **options: Any) -> bytes:
+        time.sleep(seconds)
+        return read(*arguments, **options)
+
+    return slow_read
+
+
+if "ORCHARD_READ_LATENCY" in os.environ and WORKERS & set(sys.orig_argv):
     sys.meta_path.insert(0, SlowModuleFinder(float(os.environ["ORCHARD_READ_LATENCY"])))
