@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from spark_job import contract, runs, tables
 from spark_job.arrow import spare_pandas
+from spark_job.claims import now
 from spark_job.objects import open_folder
 from spark_job.receipt_tables import write_parts, write_receipt
 from spark_job.receipts import (
@@ -25,7 +26,7 @@ from spark_job.receipts import (
 )
 
 if TYPE_CHECKING:
-    from spark_job.runs import Claim
+    from spark_job.claims import Claim
 
 PART_BYTES = b"PAR1" * 256
 
@@ -54,7 +55,7 @@ def settle(claim: Claim, receipts: list[PartReceipt]) -> dict[str, float]:
     write_parts(claim.results, receipts)
     receipt = _receipt(claim, receipts)
     write_receipt(claim.results, receipt)
-    runs.settle(claim, receipt)
+    runs.settle(claim, receipt, files)
     clock.lap("receipts")
     runs.publish(claim.output, receipt)
     clock.lap("publish")
@@ -97,7 +98,7 @@ def _receipt(claim: Claim, receipts: list[PartReceipt]) -> RunReceipt:
         output=claim.output.uri,
         results=claim.results.uri,
         started=claim.started,
-        finished=runs.now(),
+        finished=now(),
         counts=Counts(listed=listed, computed=listed - len(receipts), rejected=len(receipts)),
         digests=Digests(),
         model=ModelReceipt(

@@ -104,10 +104,10 @@ def _draw(images: Path) -> None:
 def _show(output: str, batch: str) -> None:
     """Say how to look at what is published."""
     root = open_folder(output)
-    pointer = runs.read_pointer(root, batch)
+    pointer = runs.read_published(root, batch)
     if pointer is None:
         return
-    run = root / contract.run_folder(batch, pointer["run"])
+    run = root / contract.run_folder(batch, pointer.run)
     place = os.path.relpath(run.uri) if run.is_local else run.uri
     python = shlex.quote(os.path.relpath(sys.executable))
     vectors = json.dumps(f"{place}/{contract.VECTORS}", ensure_ascii=False)

@@ -15,6 +15,8 @@ from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, OutputRefusedError
 from spark_job.objects import open_folder
 from spark_job.pipeline import run
+from spark_job.receipts import Failure
+from spark_job.runs import State
 from spark_job.settings import parse_args
 from spark_job.summary import summarize
 
@@ -36,21 +38,20 @@ def main() -> int:
     try:
         outcome = run(settings)
     except KeyboardInterrupt:
-        if _is_settled(settings):
-            print("orchard: interrupted, but the run is complete already", file=sys.stderr)
-        else:
-            where = contract.work_folder(settings.batch, settings.run)
-            message = f"interrupted; nothing was published, and what was done stays in {where}"
-            _record_failure(settings, INTERRUPTED, "Interrupted", message)
+        if _state(settings) is State.PUBLISHED:
+            LOGGER.info("interrupted, but the run was published already")
+            return 0
+        message = f"interrupted; nothing was published{_what_is_left(settings)}"
+        _record_failure(settings, Failure(INTERRUPTED, "Interrupted", message))
         return INTERRUPTED
     except JobError as error:
-        _record_failure(settings, error.exit_code, type(error).__name__, str(error))
+        _record_failure(settings, Failure(error.exit_code, type(error).__name__, str(error)))
         return error.exit_code
     except Exception as error:
         message = _in_one_line(error)
         if not _is_full(error):
             LOGGER.exception("what went wrong, for a bug report:")
-        _record_failure(settings, JobError.exit_code, type(error).__name__, message)
+        _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
         return JobError.exit_code
     print(summarize(outcome.receipt))
     return 0
@@ -66,24 +67,33 @@ def _speak_alone() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _record_failure(settings: JobSettings, exit_code: int, error: str, message: str) -> None:
-    """Say what happened, and leave it in the run's folder for those who did not see it."""
-    failure = {"exit_code": exit_code, "error": error, "message": message}
-    try:
-        output = open_folder(settings.output)
-        if error != OutputRefusedError.__name__ and not runs.is_settled(
-            output, settings.batch, settings.run
-        ):
+def _record_failure(settings: JobSettings, failure: Failure) -> None:
+    """Say what happened, and leave it in the work folder for those who did not see it."""
+    if failure.error != OutputRefusedError.__name__ and _state(settings) is not State.PUBLISHED:
+        try:
+            output = open_folder(settings.output)
             runs.record_failure(output, settings.batch, settings.run, failure)
-    except (OSError, JobError):
-        LOGGER.warning("failure.json could not be written under %s", settings.output)
-    print(f"orchard: error: {message}", file=sys.stderr)
+        except (OSError, JobError):
+            LOGGER.warning("%s could not be written under %s", contract.FAILURE, settings.output)
+    print(f"orchard: error: {failure.message}", file=sys.stderr)
 
 
-def _is_settled(settings: JobSettings) -> bool:
+def _what_is_left(settings: JobSettings) -> str:
+    """Say what a run that ended early leaves, and what can be done with it."""
+    state = _state(settings)
+    if state is State.SETTLED:
+        return f", but the run is complete: run it again with --run {settings.run} to publish it"
+    where = contract.work_folder(settings.batch, settings.run)
     with suppress(OSError, JobError):
-        return runs.is_settled(open_folder(settings.output), settings.batch, settings.run)
-    return False
+        if (open_folder(settings.output) / where).files():
+            return f", and what was done stays in {settings.output.rstrip('/')}/{where}"
+    return ""
+
+
+def _state(settings: JobSettings) -> State | None:
+    with suppress(OSError, JobError):
+        return runs.state_of(open_folder(settings.output), settings.batch, settings.run)
+    return None
 
 
 def _is_full(error: Exception) -> bool:

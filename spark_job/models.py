@@ -14,8 +14,8 @@ from spark_job import contract, pca
 from spark_job.errors import UsageError
 from spark_job.objects import ConflictError
 from spark_job.pca import PCAModel
+from spark_job.pointers import ModelPointer, read_pointer
 from spark_job.receipts import to_json
-from spark_job.runs import parse_pointer
 from spark_job.settings import DEFAULT_VARIANCE
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
+
+
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)
+"""What reading a damaged model may raise."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,16 @@ def current_model(settings: JobSettings, output: Folder, card: Card) -> StoredMo
     UsageError
         Where it cannot be read, or was not fitted as the arguments ask.
     """
-    if settings.pca == "fit":
-        return None
     models = output / contract.models_folder(card.extractor)
     try:
-        pointer = models.read_or_none(contract.CURRENT)
+        pointer = read_pointer(models, ModelPointer)
+        if settings.pca == "fit":
+            return None  # yet a pointer that is damaged is found before the work, not after it
         if pointer is None:
-            _tell_of_others(output, card)
+            _warn_of_others(output, card)
             return None
-        where = f"{models.uri}/{contract.CURRENT}"
-        current = read_model(models, parse_pointer(pointer, where, "--output")["model"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        current = read_model(models, pointer.model)
+    except (OSError, *DAMAGED) as error:
         raise UsageError(
             f"cannot read the current model in {models.uri}: {error}; restore it, or use "
             "--pca fit for a new one"
@@ -158,6 +161,7 @@ def fit_model(
         "images": images,
         "rule": rule,
         "standardize": standardize,
+        "fit": pca.VERSION,
     }
     stored = ModelCard(
         model=model_id(determined_by),
@@ -178,7 +182,8 @@ def fit_model(
 def write_model(output: Folder, model: StoredModel) -> StoredModel:
     """Store a model under its id, and return what is stored there.
 
-    A stored model is never modified: where this one exists already, that is what is returned.
+    A stored model is never modified: where this one exists already, that is what is returned,
+    unless it cannot be read.
     """
     models = output / contract.models_folder(model.card.extractor)
     card = to_json(asdict(model.card))
@@ -189,6 +194,12 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
         # Another run may fit the same at the same time, or have died between the two.
         with suppress(ConflictError):
             (models / model.card.model).swap(name, content, None)
+    try:
+        return read_model(models, model.card.model)
+    except DAMAGED:
+        LOGGER.warning("the stored model %s is damaged, and is stored anew", model.card.model)
+        (models / model.card.model).write(contract.MODEL_FILE, model.pca.to_bytes())
+        (models / model.card.model).write(contract.MODEL_CARD, card)
     return read_model(models, model.card.model)
 
 
@@ -198,7 +209,7 @@ def model_id(determined_by: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _tell_of_others(output: Folder, card: Card) -> None:
+def _warn_of_others(output: Folder, card: Card) -> None:
     """Say so where the output has models, but none that takes this network's features."""
     others = [name for name in (output / contract.MODELS).folders() if name != card.extractor]
     if others:

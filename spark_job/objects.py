@@ -39,6 +39,9 @@ LIST_AT_ONCE = 1000
 """Objects per listing request, which is S3's own limit."""
 
 
+LOCK_ATTEMPTS = 10
+"""Times that a folder is made and locked which others remove."""
+
 AGAIN_AFTER = (0.2, 1.0, 4.0)
 """Seconds to wait before a request is repeated that obstore does not repeat by itself."""
 
@@ -344,11 +347,13 @@ class LocalFolder(Folder):
         int
             A file descriptor: closing it, or any end of this process, unlocks the folder.
         """
-        while True:
+        for attempt in range(LOCK_ATTEMPTS):
             try:
                 Path(self.path).mkdir(parents=True, exist_ok=True)
                 lock = os.open(self.path, os.O_RDONLY)
             except FileNotFoundError:  # an empty folder above was removed meanwhile
+                if attempt == LOCK_ATTEMPTS - 1:
+                    raise
                 continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -366,6 +371,7 @@ class LocalFolder(Folder):
                     "--output on another one"
                 ) from error
             os.close(lock)  # it was removed meanwhile
+        return None
 
     def remove_if_empty(self) -> None:
         """Remove this folder where nothing lies in it."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from spark_job.moments import Moments
 
 
+VERSION = 1
+"""Raised when a fit of the same moments gives other numbers; a part of each model's id."""
+
 SMALLEST_SCALE = 0.03
 """Least scale, as a share of the median one: what hardly varies in a model's images may vary in
 later ones, and would be divided by next to nothing."""
@@ -34,8 +37,8 @@ class PCAModel:
     mean
         [d], subtracted from the features.
     scale
-        [d], divides them: standard deviations (n - 1), none below `SMALLEST_SCALE`, or ones;
-        infinite for a constant feature, which therefore counts for nothing.
+        [d], divides them: standard deviations (n - 1), none below `SMALLEST_SCALE` of the median
+        one, or ones.
     components
         [k, d], orthonormal rows; the largest loading of each, by magnitude, is positive.
     eigenvalues
@@ -79,17 +82,17 @@ class PCAModel:
         """Vectors [n, k] of `features` [n, d]: centred, scaled, onto the components."""
         return self.rotate(self.standardize(features))
 
-    def variance_kept_of(self, moments: Moments) -> float:
+    def variance_kept_of(self, moments: Moments) -> float | None:
         """Share of the variance of other features, of which `moments` are, that is kept.
 
         With S their covariance in units of the scales, and C the components: tr(C S C') / tr(S)
-        (I. T. Jolliffe, section 6.1.1, for components of another sample). NaN where they do not
+        (I. T. Jolliffe, section 6.1.1, for components of another sample). None where they do not
         vary.
         """
         scatter = moments.scatter / np.outer(self.scale, self.scale)
         total = np.trace(scatter)
         kept = np.einsum("kd,kd->", self.components @ scatter, self.components)
-        return float(kept / total) if total > 0 else float("nan")
+        return float(kept / total) if total > 0 else None
 
     def to_bytes(self) -> bytes:
         """Serialize as an ``.npz`` file with the attributes' names, and k."""
@@ -153,8 +156,9 @@ def fit(
     scale = np.ones_like(deviation)
     if standardize:
         scale = np.maximum(deviation, SMALLEST_SCALE * np.median(deviation[alive]))
-    scale[~alive] = np.inf
     matrix = covariance / np.outer(scale, scale)
+    matrix[~alive] = 0.0
+    matrix[:, ~alive] = 0.0
     ascending, vectors = np.linalg.eigh(matrix)
     eigenvalues = np.maximum(ascending[::-1], 0.0)
     rank = _rank(eigenvalues, moments.n)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from spark_job import contract, runs, tables
 from spark_job.accounting import account, check_rejects, in_words, require_equal
+from spark_job.claims import now
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, warm_up
@@ -31,6 +32,7 @@ from spark_job.receipt_tables import write_parts, write_receipt, write_variance
 from spark_job.receipts import Clock, ModelReceipt, RunReceipt, add_digests, add_up, versions
 
 if TYPE_CHECKING:
+    from spark_job.claims import Claim
     from spark_job.engines import Engine
     from spark_job.listing import Listing
     from spark_job.models import StoredModel
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from spark_job.objects import Folder
     from spark_job.passes import VectorsReceipt
     from spark_job.receipts import Digests, PartReceipt
-    from spark_job.runs import Claim
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
@@ -166,7 +167,7 @@ def _work(
         output=claim.output.uri,
         results=claim.results.uri,
         started=claim.started,
-        finished=runs.now(),
+        finished=now(),
         counts=counts,
         digests=digests,
         model=ModelReceipt(
@@ -191,27 +192,34 @@ def _work(
         versions=versions(*(["pyspark"] if engine.receipt().name == "spark" else [])),
     )
     write_receipt(claim.results, receipt)
-    runs.settle(claim, receipt)
+    runs.settle(claim, receipt, files)
     return receipt
 
 
 def _publish(claim: Claim, receipt: RunReceipt) -> Outcome:
     publication = runs.publish(claim.output, receipt)
+    if publication.model != receipt.model.model and not receipt.model.reused:
+        LOGGER.warning(
+            "the vectors are of the model %s, and later batches will reuse %s, which a run that "
+            "started later published: run this batch again to compare with them",
+            receipt.model.model,
+            publication.model,
+        )
     try:
         runs.clean_up(claim)
     except OSError as error:  # a late worker may write on while its folder is removed
         LOGGER.warning("what the run worked with could not be removed: %s", error)
-    if publication.current == receipt.run:
+    if publication.run == receipt.run:
         return Outcome(receipt, None)
     LOGGER.warning(
         "run %s is complete in %s, and run %s of this batch, which started later (%s), is the "
         "published one",
         receipt.run,
         receipt.results,
-        publication.current,
+        publication.run,
         publication.started,
     )
-    return Outcome(receipt, publication.current)
+    return Outcome(receipt, publication.run)
 
 
 def _require_components(settings: JobSettings, card: Card) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_job import __version__
 from spark_job.contract import CONTRACT
+from spark_job.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,7 +156,7 @@ class ModelReceipt:
     variance_kept
         Share of the variance of its own images that it keeps.
     variance_kept_here
-        Share of the variance of this batch that it keeps.
+        Share of the variance of this batch that it keeps; None where its images do not differ.
     largest_z
         Largest magnitude of a scaled feature of this batch: far above what the model's own images
         have, the vectors say more of scaling than of fruit.
@@ -169,7 +170,7 @@ class ModelReceipt:
     rule: dict[str, float]
     standardize: bool
     variance_kept: float
-    variance_kept_here: float
+    variance_kept_here: float | None
     largest_z: float
     reused: bool
 
@@ -204,9 +205,28 @@ class RunReceipt:
         return to_json(asdict(self))
 
     @classmethod
-    def from_json(cls, content: bytes) -> RunReceipt:
-        """Read what `to_json` wrote."""
-        fields = json.loads(content)
+    def from_json(cls, content: bytes, where: str) -> RunReceipt:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        UsageError
+            Where the receipt, of a run in the folder `where`, is damaged or of another contract.
+        """
+        try:
+            fields = json.loads(content)
+            if fields.get("contract") == CONTRACT:
+                return cls._from_fields(fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"the receipt in {where} is damaged ({error!r}); choose another --run"
+            ) from error
+        raise UsageError(
+            f"{where} is of another layout than contract {CONTRACT}; choose another --output"
+        )
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> RunReceipt:
         kinds: dict[str, Any] = {
             "counts": Counts,
             "digests": Digests,
@@ -218,9 +238,18 @@ class RunReceipt:
         return cls(**fields)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a run published nothing: the exit code, the kind of error, and a sentence."""
+
+    exit_code: int
+    error: str
+    message: str
+
+
 def to_json(content: dict[str, Any]) -> bytes:
     """Serialize as JSON that a person can read."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest(rows: Iterable[bytes]) -> str:

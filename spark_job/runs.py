@@ -2,162 +2,39 @@
 
 Settling copies what the driver accepted into the run's own folder and writes the receipt last: from
 then on the run is complete and never modified. Publication is one compare-and-swap of the batch's
-pointer. Whatever dies in between leaves a folder without a receipt, or a run without a pointer, and
-the next run of the batch puts it right.
+pointer. A process that dies in between leaves a folder without a receipt, or a run without a
+pointer, and the next run of the batch puts it right.
 """
 
 from __future__ import annotations
 
-import getpass
-import json
 import logging
 import os
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from enum import Enum, auto
 from signal import SIG_IGN, SIGINT, SIGTERM, signal
-from threading import Event, Thread, current_thread, main_thread
-from typing import TYPE_CHECKING, Any
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING
 
 from spark_job import contract
+from spark_job.claims import Claim, parse_claim
 from spark_job.errors import JobError, OutputRefusedError, UsageError
 from spark_job.objects import ConflictError, LocalFolder
+from spark_job.pointers import BatchPointer, ModelPointer, point, read_pointer
 from spark_job.receipts import RunReceipt, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spark_job.objects import Folder
+    from spark_job.receipts import Failure
 
 LOGGER = logging.getLogger("orchard")
 
-HEARTBEAT = 15.0
-"""Seconds between two signs of life of a run."""
-
-SILENCE = 120.0
-"""Seconds without one after which a run in S3 counts as dead. On a disk its lock tells."""
-
 COPIES = 32
 """Files that are copied in S3 at a time."""
-
-
-def now() -> str:
-    """Tell the time in UTC, so that texts compare as times do."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-class Claim:
-    """A run's work folder, held by this process until `release`.
-
-    Attributes
-    ----------
-    output
-        The root of all batches.
-    batch, run
-        Whose folder it is.
-    work
-        The folder.
-    started
-        When the run started, as `now` tells it.
-    settled
-        The run's receipt where it was settled before and only its publication is missing.
-    """
-
-    def __init__(self, output: Folder, batch: str, run: str, extractor: str) -> None:
-        self.output = output
-        self.batch = batch
-        self.run = run
-        self.work = output / contract.work_folder(batch, run)
-        self.results = output / contract.run_folder(batch, run)
-        self.started = now()
-        self.settled: RunReceipt | None = None
-        self._extractor = extractor
-        self._lock, self._tag = self._take()
-        self._stop = Event()
-        self._lost = False
-        self._thread = Thread(target=self._beat, daemon=True)
-
-    def _take(self) -> tuple[int | None, str]:
-        lock = self.work.try_lock() if isinstance(self.work, LocalFolder) else None
-        found = self.work.read_tagged(contract.CLAIM)
-        if isinstance(self.work, LocalFolder):
-            alive = lock is None
-        else:
-            alive = found is not None and not _is_silent(found[0])
-        try:
-            if alive:
-                raise ConflictError
-            return lock, self._write(lock, self._content(), found and found[1])
-        except ConflictError:
-            if lock is not None:
-                os.close(lock)
-            raise OutputRefusedError(
-                f"run {self.run!r} of batch {self.batch!r} is at work{_by_whom(found)}; wait for "
-                "its end, or choose another --run"
-            ) from None
-
-    def _write(self, lock: int | None, content: bytes, expected: str | None) -> str:
-        if lock is None:
-            return self.work.swap(contract.CLAIM, content, expected)
-        self.work.write(contract.CLAIM, content)  # nobody else does: the folder is locked
-        return ""
-
-    def keep_alive(self) -> None:
-        """Begin to give signs of life."""
-        self._thread.start()
-
-    def require(self) -> None:
-        """Fail where another process has taken the run over, since this one was silent too long."""
-        if self._lost:
-            raise JobError(
-                f"run {self.run!r} of batch {self.batch!r} gave no sign of life for "
-                f"{SILENCE:.0f} s, and another process took it over; nothing was published"
-            )
-
-    def release(self) -> None:
-        """Give the folder back, with all that is in it."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-        else:
-            with suppress(OSError, ConflictError):
-                if self.work.read_or_none(contract.CLAIM) is not None:
-                    self.work.swap(contract.CLAIM, self._content(ended=True), self._tag)
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
-            try:
-                self._tag = self._write(self._lock, self._content(), self._tag)
-            except ConflictError:
-                found = self.work.read_tagged(contract.CLAIM)
-                if found is not None and json.loads(found[0]).get("started") == self.started:
-                    self._tag = found[1]  # a repeated request lost to itself
-                    continue
-                self._lost = True
-                return
-            except OSError as error:
-                LOGGER.warning("no sign of life could be written: %s", error)
-
-    def _content(self, *, ended: bool = False) -> bytes:
-        return to_json(
-            {
-                "contract": contract.CONTRACT,
-                "batch": self.batch,
-                "run": self.run,
-                "extractor": self._extractor,
-                "user": _user(),
-                "host": socket.gethostname(),
-                "process": os.getpid(),
-                "started": self.started,
-                "heartbeat": now(),
-                "ended": ended,
-            }
-        )
 
 
 def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: str) -> Claim:
@@ -173,23 +50,17 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: 
         are of another contract, or nothing can be written.
     """
     try:
-        _require_contract(output)
-        pointer = read_pointer(output, batch)
-        if pointer is not None and pointer["images"] != images_uri:
-            raise UsageError(
-                f"{output.uri} already holds a batch {batch!r}, made from {pointer['images']} "
-                f"and not from {images_uri}; choose another --batch or --output"
-            )
-        content = (output / contract.run_folder(batch, run)).read_or_none(contract.RUN)
-        settled = None if content is None else RunReceipt.from_json(content)
-        if settled is not None:
-            _require_unpublished(settled, pointer, images_uri)
+        _look(output, batch, run, images_uri)  # before anything is written
         claim = Claim(output, batch, run, extractor)
-        claim.settled = settled
-        if settled is None:
-            _clear(claim.work)
-            claim.results.clear()
-        claim.keep_alive()
+        try:
+            # Again: another process may have ended this very run meanwhile.
+            claim.settled = _look(output, batch, run, images_uri)
+            if claim.settled is None:
+                _clear(claim.work)
+                claim.results.clear()
+        except BaseException:
+            claim.release()
+            raise
     except OSError as error:
         raise OutputRefusedError(
             f"cannot write to {output.uri}: {error}; check --output"
@@ -197,7 +68,7 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: 
     return claim
 
 
-def read_pointer(output: Folder, batch: str) -> dict[str, Any] | None:
+def read_published(output: Folder, batch: str) -> BatchPointer | None:
     """Read which run of a batch is published; None where none is.
 
     Raises
@@ -205,34 +76,7 @@ def read_pointer(output: Folder, batch: str) -> dict[str, Any] | None:
     UsageError
         Where the pointer is damaged or of another contract.
     """
-    where = output / contract.results_folder(batch)
-    found = where.read_or_none(contract.CURRENT)
-    if found is None:
-        return None
-    return parse_pointer(found, f"{where.uri}/{contract.CURRENT}", "--batch")
-
-
-def parse_pointer(content: bytes, where: str, option: str) -> dict[str, Any]:
-    """Read a pointer's content.
-
-    Raises
-    ------
-    UsageError
-        Where it is damaged or of another contract.
-    """
-    try:
-        pointer: dict[str, Any] = json.loads(content)
-        found = pointer.get("contract")
-    except (ValueError, AttributeError) as error:
-        raise UsageError(
-            f"{where} is damaged ({error}); restore it, or choose another {option} or --output"
-        ) from error
-    if found != contract.CONTRACT:
-        raise UsageError(
-            f"{where} is of {'an earlier layout' if found is None else f'contract {found}'}, and "
-            f"this Orchard writes contract {contract.CONTRACT}: choose another --output"
-        )
-    return pointer
+    return read_pointer(output / contract.results_folder(batch), BatchPointer)
 
 
 def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
@@ -255,9 +99,28 @@ def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
             pass
 
 
-def settle(claim: Claim, receipt: RunReceipt) -> None:
-    """Write a run's receipt, when all else is in its folder: it is complete from then on."""
+def settle(claim: Claim, receipt: RunReceipt, files: list[tuple[str, str]]) -> None:
+    """Write a run's receipt, when all else is in its folder: it is complete from then on.
+
+    Parameters
+    ----------
+    claim, receipt
+        Of the run.
+    files
+        As `copy_files` took them: they must all be there.
+
+    Raises
+    ------
+    JobError
+        Where another process has taken the run over, or files have gone.
+    """
     claim.require()
+    missing = {target for _, target in files} - {entry.name for entry in claim.results.entries()}
+    if missing:
+        raise JobError(
+            f"{len(missing)} files of {claim.results.uri} have gone ({min(missing)}); nothing was "
+            "published: run it again"
+        )
     try:
         claim.results.swap(contract.RUN, receipt.to_json(), None)
     except ConflictError:
@@ -269,10 +132,19 @@ def settle(claim: Claim, receipt: RunReceipt) -> None:
 
 @dataclass(frozen=True)
 class Publication:
-    """How a publication ended: by which run the batch's results are now."""
+    """How a publication ended.
 
-    current: str
+    Attributes
+    ----------
+    run, started
+        Which run the batch's results are now.
+    model
+        Which model is reused from now on.
+    """
+
+    run: str
     started: str
+    model: str
 
 
 def publish(output: Folder, receipt: RunReceipt) -> Publication:
@@ -280,105 +152,85 @@ def publish(output: Folder, receipt: RunReceipt) -> Publication:
 
     The model's pointer first, the batch's last.
     """
-    ours = {
-        "contract": contract.CONTRACT,
-        "run": receipt.run,
-        "images": receipt.images,
-        "started": receipt.started,
-        "finished": receipt.finished,
-    }
+    model = receipt.model.model
     with _uninterrupted():
         if not receipt.model.reused:
-            model = {
-                "contract": contract.CONTRACT,
-                "model": receipt.model.model,
-                "batch": receipt.batch,
-                "run": receipt.run,
-                "started": receipt.started,
-            }
-            _point(output / contract.models_folder(receipt.extractor), model)
-        won = _point(output / contract.results_folder(receipt.batch), ours)
-    return Publication(won["run"], won["started"])
+            ours = ModelPointer(model, receipt.batch, receipt.run, receipt.started)
+            model = point(output / contract.models_folder(receipt.extractor), ours).model
+        pointer = BatchPointer(receipt.run, receipt.images, receipt.started, receipt.finished)
+        won = point(output / contract.results_folder(receipt.batch), pointer)
+    return Publication(won.run, won.started, model)
 
 
 def clean_up(claim: Claim) -> None:
-    """Remove this run's work folder, and those that dead runs of the batch left."""
+    """Remove this run's work folder, and those that dead runs of the batch left.
+
+    Only those of the same extractor go: what another one computed is not replaced by this run.
+    """
+    claim.stop_beating()
     claim.work.clear()
     batch = claim.output / f"{contract.WORK}/{claim.batch}"
     for run in batch.folders():
-        if run == claim.run:
-            continue
-        work = batch / run
-        lock = None
-        if isinstance(work, LocalFolder):
-            lock = work.try_lock()
-            if lock is None:
-                continue
-        try:
-            found = work.read_or_none(contract.CLAIM)
-            if found is not None and lock is None and not _is_silent(found):
-                continue
-            if found is None or json.loads(found).get("extractor") == claim._extractor:
-                results = claim.output / contract.run_folder(claim.batch, run)
-                if results.read_or_none(contract.RUN) is None:
-                    results.clear()  # it died while it was being settled
-                work.clear()
-        finally:
-            if lock is not None:
-                os.close(lock)
+        if run != claim.run:
+            try:
+                _clean_after(claim, run, batch / run)
+            except OSError as error:
+                LOGGER.warning("%s/%s could not be removed: %s", batch.uri, run, error)
     if isinstance(batch, LocalFolder):
         batch.remove_if_empty()
 
 
-def record_failure(output: Folder, batch: str, run: str, failure: dict[str, Any]) -> None:
-    """Leave in the work folder why a run published nothing."""
-    (output / contract.work_folder(batch, run)).write(contract.FAILURE, to_json(failure))
+def record_failure(output: Folder, batch: str, run: str, failure: Failure) -> None:
+    """Leave in the work folder why a run published nothing, unless another process works there."""
+    work = output / contract.work_folder(batch, run)
+    with _held(work) as ours:
+        if ours:
+            work.write(contract.FAILURE, to_json(failure.__dict__))
 
 
-def is_settled(output: Folder, batch: str, run: str) -> bool:
-    """Whether a run is complete."""
-    return (output / contract.run_folder(batch, run)).read_or_none(contract.RUN) is not None
+class State(Enum):
+    """How far a run came."""
+
+    UNSETTLED = auto()
+    SETTLED = auto()
+    PUBLISHED = auto()
 
 
-def _point(folder: Folder, ours: dict[str, Any]) -> dict[str, Any]:
-    """Write a pointer unless it is a later run's; the pointer that is there in the end."""
-    while True:
-        found = folder.read_tagged(contract.CURRENT)
-        theirs = None
-        if found is not None:
-            theirs = parse_pointer(found[0], f"{folder.uri}/{contract.CURRENT}", "--batch")
-            # Also where this run's own request was repeated and lost to itself.
-            if (theirs["started"], theirs["run"]) >= (ours["started"], ours["run"]):
-                return theirs
-        if "model" in ours:
-            ours = ours | {"generation": theirs["generation"] + 1 if theirs else 1}
-        try:
-            folder.swap(contract.CURRENT, to_json(ours), found and found[1])
-        except ConflictError:
-            continue
-        return ours
+def state_of(output: Folder, batch: str, run: str) -> State:
+    """Look up how far a run came."""
+    pointer = read_published(output, batch)
+    if pointer is not None and pointer.run == run:
+        return State.PUBLISHED
+    settled = (output / contract.run_folder(batch, run)).read_or_none(contract.RUN) is not None
+    return State.SETTLED if settled else State.UNSETTLED
 
 
-def _require_contract(output: Folder) -> None:
-    """Refuse an output of the former layout, in which models lay beside each other."""
+def _look(output: Folder, batch: str, run: str, images_uri: str) -> RunReceipt | None:
+    """Refuse what is finished or another's; the receipt of a run that only lacks publication."""
     models = output / contract.MODELS
-    if contract.CURRENT in models.files():
+    if contract.CURRENT in models.files():  # no extractor had a folder of its own
         raise UsageError(
             f"{models.uri} is of an earlier layout, and this Orchard writes contract "
             f"{contract.CONTRACT}: choose another --output"
         )
-
-
-def _require_unpublished(
-    settled: RunReceipt, pointer: dict[str, Any] | None, images_uri: str
-) -> None:
-    """Refuse a finished run, unless it died between its settling and its publication."""
-    published = pointer is not None and (pointer["started"], pointer["run"]) >= (
+    pointer = read_published(output, batch)
+    if pointer is not None and pointer.images != images_uri:
+        raise UsageError(
+            f"{output.uri} already holds a batch {batch!r}, made from {pointer.images} "
+            f"and not from {images_uri}; choose another --batch or --output"
+        )
+    results = output / contract.run_folder(batch, run)
+    content = results.read_or_none(contract.RUN)
+    if content is None:
+        return None
+    settled = RunReceipt.from_json(content, results.uri)
+    published = pointer is not None and (pointer.started, pointer.run) >= (
         settled.started,
         settled.run,
     )
     if published or settled.images != images_uri:
-        raise UsageError(f"{settled.results} holds a finished run; choose another --run")
+        raise UsageError(f"{results.uri} holds a finished run; choose another --run")
+    return settled
 
 
 def _clear(work: Folder) -> None:
@@ -388,31 +240,30 @@ def _clear(work: Folder) -> None:
     work.delete(name for name in work.files() if name != contract.CLAIM)
 
 
-def _is_silent(content: bytes) -> bool:
+def _clean_after(claim: Claim, run: str, work: Folder) -> None:
+    with _held(work) as ours:
+        record = parse_claim(work.read_or_none(contract.CLAIM))
+        if not ours or (record is not None and record.extractor != claim.extractor):
+            return
+        results = claim.output / contract.run_folder(claim.batch, run)
+        if results.read_or_none(contract.RUN) is None:
+            results.clear()  # it died while it was being settled
+        work.clear()
+
+
+@contextmanager
+def _held(work: Folder) -> Iterator[bool]:
+    """Say whether no living process works in a folder; on a disk nobody begins to meanwhile."""
+    if not isinstance(work, LocalFolder):
+        record = parse_claim(work.read_or_none(contract.CLAIM))
+        yield record is None or record.is_silent
+        return
+    lock = work.try_lock()
     try:
-        claim = json.loads(content)
-        since = datetime.now(UTC) - datetime.fromisoformat(claim["heartbeat"])
-    except (ValueError, KeyError, TypeError):
-        return True
-    return bool(claim.get("ended")) or since.total_seconds() > SILENCE
-
-
-def _by_whom(found: tuple[bytes, str] | None) -> str:
-    try:
-        claim = json.loads(found[0]) if found else {}
-        return (
-            f" (process {claim['process']} of {claim['user']} on {claim['host']}, since "
-            f"{claim['started']}, last heard of at {claim['heartbeat']})"
-        )
-    except (ValueError, KeyError):
-        return ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
+from spark_job.engines import submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +82,9 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
         parser.error(
             "--variance and --components each say how many components to keep; say one of them"
         )
+    engine = given.get("engine") or ("spark" if submitted() else "processes")
+    if "master" in given and engine == "processes":
+        parser.error("--master is Spark's; say --engine spark with it, or leave it out")
     run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return JobSettings(**({"run": run} | given))
 

@@ -20,8 +20,10 @@ def summarize(receipt: RunReceipt) -> str:
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]
     kept = f"{model.variance_kept:.2%} of the variance"
     if model.reused:
+        here = model.variance_kept_here
+        ours = "an unknown share" if here is None else f"{here:.2%}"  # of one image, for example
         kept = (
-            f"{model.variance_kept_here:.2%} of this batch's variance, and "
+            f"{ours} of this batch's variance, and "
             f"{model.variance_kept:.2%} of that of the model's own images"
         )
     workers = {"processes": "processes", "spark": "Spark tasks"}[receipt.engine.name]

@@ -155,7 +155,7 @@ def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
 @pytest.mark.job
 def test_the_sample_shows_what_a_summary_does(place: Path) -> None:
     folder = current(place / "out/synthetic-fruit/results/synthetic-fruit")
-    printed = summarize(RunReceipt.from_json((folder / "run.json").read_bytes()))
+    printed = summarize(RunReceipt.from_json((folder / "run.json").read_bytes(), str(folder)))
     sample = README[README.index("    Batch synthetic-fruit") :].splitlines()
     shape = [_shape(line.removeprefix("    ")) for line in sample[: len(printed.splitlines())]]
     assert shape == [_shape(line) for line in printed.splitlines()]

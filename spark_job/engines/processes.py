@@ -50,6 +50,7 @@ class _Worker:
                 [sys.executable, "-m", "spark_job.engines.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # out of reach of a terminal's Ctrl-C
                 env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
             )
         self.task: Task | None = None

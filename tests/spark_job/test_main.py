@@ -211,7 +211,8 @@ def test_an_interrupt_publishes_nothing_keeps_what_was_done_and_leaves_no_proces
     err = job.communicate(timeout=60)[1]
     took = monotonic() - asked
     assert job.returncode == 130
-    message = "interrupted; nothing was published, and what was done stays in work/batch/r"
+    where = f"{tmp_path}/out/work/batch/r"
+    message = f"interrupted; nothing was published, and what was done stays in {where}"
     assert err.splitlines()[-1] == f"orchard: error: {message}"
     assert "Traceback" not in err
     assert "Exception" not in err

@@ -55,7 +55,8 @@ def moments(seed: int = 1) -> Moments:
 
 def point_at(output: Folder, card: Card, content: dict[str, Any]) -> None:
     folder = output / "models" / card.extractor
-    folder.write("current.json", json.dumps({"contract": 1} | content).encode())
+    whole = {"contract": 1, "batch": "b", "run": "r", "started": "2026-11-20", "generation": 1}
+    folder.write("current.json", json.dumps(whole | content).encode())
 
 
 def test_a_models_id_depends_on_all_that_determines_it() -> None:
@@ -253,6 +254,11 @@ def test_a_damaged_model_is_told(
         folder.write(name, content)
     with pytest.raises(UsageError, match=r"cannot read the current model in .*--pca fit for a"):
         current_model(SETTINGS, output, card)
+    assert current_model(replace(SETTINGS, pca="fit"), output, card) is None
+    mended = fit_model(SETTINGS, output, moments(), card, "i")
+    assert mended.card == stored.card
+    assert np.array_equal(mended.pca.components, stored.pca.components)
+    assert current_model(SETTINGS, output, card) is not None
 
 
 def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(

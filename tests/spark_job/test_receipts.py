@@ -83,7 +83,7 @@ def test_a_parts_receipt_comes_back_as_it_was_written(receipt: PartReceipt) -> N
 @given(RUN_RECEIPTS)
 @settings(deadline=None)
 def test_a_runs_receipt_comes_back_as_it_was_written(receipt: RunReceipt) -> None:
-    assert RunReceipt.from_json(receipt.to_json()) == receipt
+    assert RunReceipt.from_json(receipt.to_json(), "run") == receipt
     assert json.loads(receipt.to_json())["contract"] == 1
 
 

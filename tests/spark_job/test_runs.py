@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
+from spark_job import claims as claims_module
 from spark_job import contract, pipeline, runs
 from spark_job.errors import JobError, OutputRefusedError, UsageError
 from spark_job.objects import Folder, LocalFolder, open_folder
@@ -21,6 +22,7 @@ from spark_job.receipts import (
     Counts,
     Digests,
     EngineReceipt,
+    Failure,
     ModelReceipt,
     RunReceipt,
     to_json,
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from spark_job.claims import Claim
     from spark_job.featurize import Featurizer
-    from spark_job.runs import Claim
 
 
 class Killed(BaseException):
@@ -148,25 +150,25 @@ class TestClaiming:
         self, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claims: list[Claim]
     ) -> None:
         output = open_folder(f"s3://{bucket}/{tmp_path.name}")
-        monkeypatch.setattr(runs, "HEARTBEAT", 0.2)
+        monkeypatch.setattr(claims_module, "HEARTBEAT", 0.2)
         first = claim(output)
         claims.append(first)
         # It is silent as far as others can tell, and goes on.
-        long_ago = (datetime.now(UTC) - timedelta(seconds=runs.SILENCE + 1)).isoformat()
-        monkeypatch.setattr(runs, "now", lambda: long_ago)
+        long_ago = (datetime.now(UTC) - timedelta(seconds=claims_module.SILENCE + 1)).isoformat()
+        monkeypatch.setattr(claims_module, "now", lambda: long_ago)
         wait_until(lambda: json.loads(first.work.read("claim.json"))["heartbeat"] == long_ago)
         monkeypatch.undo()
         second = claim(output)
         claims.append(second)
         wait_until(lambda: _raises(first.require))
         with pytest.raises(JobError, match="another process took it over; nothing was published"):
-            runs.settle(first, receipt())
+            runs.settle(first, receipt(), [])
         second.require()
 
     def test_a_sign_of_life_is_given_again_and_again(
         self, output: Folder, monkeypatch: pytest.MonkeyPatch, claims: list[Claim]
     ) -> None:
-        monkeypatch.setattr(runs, "HEARTBEAT", 0.05)
+        monkeypatch.setattr(claims_module, "HEARTBEAT", 0.05)
         claims.append(claim(output))
         first = json.loads(claims[0].work.read("claim.json"))
         wait_until(
@@ -214,10 +216,116 @@ class TestClaiming:
         with pytest.raises(UsageError, match="is of contract 2, and this Orchard"):
             claim(output)
 
-    def test_a_damaged_pointer_is_told(self, output: Folder) -> None:
-        (output / "results/b").write("current.json", b"{half")
-        with pytest.raises(UsageError, match=r"current\.json is damaged .*; restore it, or"):
+    def test_a_run_that_ends_while_it_is_claimed_keeps_what_it_published(
+        self, output: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process settles and publishes between our first look and our claim."""
+        take = claims_module.Claim._take
+
+        def late(ours: Claim) -> int | None:
+            settled(output, receipt())
+            (output / "results/b/runs/r").write("features/part-00000.parquet", b"published")
+            runs.publish(output, receipt())
+            return take(ours)
+
+        monkeypatch.setattr(claims_module.Claim, "_take", late)
+        with pytest.raises(UsageError, match="r holds a finished run; choose another --run"):
             claim(output)
+        kept = (output / "results/b/runs/r").read("features/part-00000.parquet")
+        assert kept == b"published"
+        monkeypatch.undo()
+        claim(output, "r2").release()
+
+    def test_in_s3_a_run_whose_folder_was_cleared_learns_of_it_before_it_settles(
+        self, bucket: str, tmp_path: Path, claims: list[Claim]
+    ) -> None:
+        """Its process was paused, and another run took it for dead."""
+        output = open_folder(f"s3://{bucket}/{tmp_path.name}")
+        claims.append(claim(output))
+        claims[0].work.clear()
+        with pytest.raises(JobError, match="another process took it over"):
+            runs.settle(claims[0], receipt(), [])
+        assert runs.state_of(output, "b", "r") is runs.State.UNSETTLED
+
+    def test_a_run_that_lost_files_is_not_settled(
+        self, output: Folder, claims: list[Claim]
+    ) -> None:
+        claims.append(claim(output))
+        files = [(f"features/{n}-x", f"features/part-{n}.parquet") for n in range(3)]
+        for name, _ in files:
+            claims[0].work.write(name, b"1")
+        runs.copy_files(claims[0], files)
+        claims[0].results.delete([files[1][1]])
+        with pytest.raises(JobError, match=r"1 files of .* have gone \(features/part-1\.parquet"):
+            runs.settle(claims[0], receipt(), files)
+        assert runs.state_of(output, "b", "r") is runs.State.UNSETTLED
+
+    def test_a_sign_of_life_survives_that_s3_fails_for_a_while(
+        self, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claims: list[Claim]
+    ) -> None:
+        monkeypatch.setattr(claims_module, "HEARTBEAT", 0.05)
+        output = open_folder(f"s3://{bucket}/{tmp_path.name}")
+        claims.append(claim(output))
+        failed = Event()
+
+        def fail(*_: Any) -> str:
+            failed.set()
+            raise OSError("connection refused")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(output), "swap", fail)
+            assert failed.wait(10)
+        before = json.loads(claims[0].work.read("claim.json"))["heartbeat"]
+        wait_until(lambda: json.loads(claims[0].work.read("claim.json"))["heartbeat"] > before)
+        claims[0].require()
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"{half"])
+    def test_a_damaged_claim_hinders_nobody(self, output: Folder, content: bytes) -> None:
+        (output / "work/b/dead").write("claim.json", content)
+        (output / "work/b/r").write("claim.json", content)
+        ours = claim(output)
+        settled(output, receipt())
+        runs.publish(output, receipt())
+        runs.clean_up(ours)
+        ours.release()
+        assert not list((output / "work").entries())
+
+    def test_a_folder_that_cannot_be_made_is_told_and_not_waited_for(self) -> None:
+        with pytest.raises(OutputRefusedError, match=r"cannot write to /proc/x: .*check --output"):
+            claim(open_folder("/proc/x"))
+
+    def test_a_failure_is_not_written_where_another_process_works(
+        self, output: Folder, claims: list[Claim]
+    ) -> None:
+        failure = Failure(2, "UsageError", "a sentence")
+        claims.append(claim(output))
+        runs.record_failure(output, "b", "r", failure)
+        assert (output / "work/b/r").files() == ["claim.json"]
+        claims[0].release()
+        runs.record_failure(output, "b", "r", failure)
+        told = json.loads((output / "work/b/r").read("failure.json"))
+        assert told == {"exit_code": 2, "error": "UsageError", "message": "a sentence"}
+
+    @pytest.mark.parametrize(
+        ("content", "sentence"),
+        [
+            (b'{"counts": {"featurized": 1}}', "is of another layout than contract 1"),
+            (b'{"contract": 1}', "the receipt in .* is damaged"),
+            (b"{half", "the receipt in .* is damaged"),
+        ],
+    )
+    def test_a_receipt_that_cannot_be_read_is_told(
+        self, output: Folder, content: bytes, sentence: str
+    ) -> None:
+        (output / "results/b/runs/r").write("run.json", content)
+        with pytest.raises(UsageError, match=sentence):
+            claim(output)
+
+    def test_a_damaged_pointer_is_told(self, output: Folder) -> None:
+        for content in (b"{half", b'{"contract": 1}', b"[]"):
+            (output / "results/b").write("current.json", content)
+            with pytest.raises(UsageError, match=r"current\.json is damaged .*; restore it, or"):
+                claim(output)
 
 
 class TestPublishing:
@@ -237,18 +345,18 @@ class TestPublishing:
 
     def test_of_two_runs_the_later_started_wins_in_either_order(self, output: Folder) -> None:
         early, late = (receipt(run, started=f"2026-11-2{day}") for day, run in ((0, "a"), (1, "z")))
-        assert runs.publish(output, late).current == "z"
+        assert runs.publish(output, late).run == "z"
         lost = runs.publish(output, early)
-        assert (lost.current, lost.started) == ("z", "2026-11-21")
+        assert (lost.run, lost.started) == ("z", "2026-11-21")
         assert current(output)["run"] == "z"
         model = json.loads((output / "models/e").read("current.json"))
         assert (model["model"], model["generation"]) == ("model-of-z", 1)
         later = replace(late, run="later", started="2026-11-22")
-        assert runs.publish(output, later).current == "later"
+        assert runs.publish(output, later).run == "later"
 
     def test_a_repeated_publication_has_not_lost_to_itself(self, output: Folder) -> None:
         runs.publish(output, receipt())
-        assert runs.publish(output, receipt()).current == "r"
+        assert runs.publish(output, receipt()).run == "r"
 
     def test_a_reused_model_stays_the_current_one(self, output: Folder) -> None:
         runs.publish(output, receipt())
@@ -270,17 +378,17 @@ class TestPublishing:
             return swap(folder, name, content, expected)
 
         monkeypatch.setattr(type(output), "swap", race)
-        assert runs.publish(output, receipt()).current == "r"
+        assert runs.publish(output, receipt()).run == "r"
         assert current(output)["run"] == "r"
         model = json.loads((output / "models/e").read("current.json"))
         assert (model["model"], model["generation"]) == ("model-of-r", 2)
 
     def test_a_run_is_settled_once(self, output: Folder, claims: list[Claim]) -> None:
         claims.append(claim(output))
-        runs.settle(claims[0], receipt())
-        runs.settle(claims[0], receipt())
+        runs.settle(claims[0], receipt(), [])
+        runs.settle(claims[0], receipt(), [])
         with pytest.raises(JobError, match="was settled by another process"):
-            runs.settle(claims[0], receipt(started="2026-11-21"))
+            runs.settle(claims[0], receipt(started="2026-11-21"), [])
 
 
 class TestCleaningUp:

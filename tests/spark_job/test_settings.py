@@ -72,8 +72,18 @@ CASES = [(name, *case) for name, cases in ARRIVES.items() for case in cases]
 def test_what_is_said_arrives_and_nothing_else_changes(
     name: str, options: list[str], value: object
 ) -> None:
-    settings = parse_args([*REQUIRED, "--run", "r", *options])
-    assert asdict(settings) == asdict(parse_args([*REQUIRED, "--run", "r"])) | {name: value}
+    given = [*REQUIRED, "--run", "r"]
+    if name == "master":  # which is Spark's alone
+        given += ["--engine", "spark"]
+    settings = parse_args([*given, *options])
+    assert asdict(settings) == asdict(parse_args(given)) | {name: value}
+
+
+def test_a_spark_master_without_spark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_args([*REQUIRED, "--master", "local[1]"])
+    assert ended.value.code == 2
+    assert "--master is Spark's; say --engine spark with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(ARRIVES.keys() - REQUIRED_SETTINGS - {"run"}))
