@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -68,8 +68,8 @@ class Featurizer:
         extract = shared_extractor(self.card.name)
         listed = read_part(self.work, part)
         features = np.empty((len(listed), self.card.features), np.float32)
-        rows: list[tuple[Any, ...]] = []
-        rejects: list[tuple[Any, ...]] = []
+        rows: list[tables.FeatureRow] = []
+        rejects: list[tables.RejectRow] = []
         seconds: dict[str, float] = defaultdict(float)
         reads = read_ahead(self.images, listed)
         clock = perf_counter()
@@ -84,32 +84,25 @@ class Featurizer:
                 features[len(rows)] = _checked(extract(decoded.pixels))
                 clock = _lap(seconds, "infer", clock)
                 rows.append(
-                    (
-                        image.path,
-                        image.label,
-                        len(content),
-                        image.version,
-                        sha256(content).hexdigest(),
-                        perceptual_hash(decoded.small),
-                        decoded.width,
-                        decoded.height,
-                        decoded.format,
+                    tables.FeatureRow(
+                        path=image.path,
+                        label=image.label,
+                        bytes=len(content),
+                        version=image.version,
+                        sha256=sha256(content).hexdigest(),
+                        phash=perceptual_hash(decoded.small),
+                        width=decoded.width,
+                        height=decoded.height,
+                        format=decoded.format,
                     )
                 )
             except RejectedImageError as reject:
                 listed_as = (image.path, image.label, image.bytes, image.version)
-                rejects.append((*listed_as, reject.stage, reject.reason, reject.detail))
+                why = (reject.stage, reject.reason, reject.detail)
+                rejects.append(tables.RejectRow(*listed_as, *why))
         features = features[: len(rows)]
         name = tables.attempt_name(part, attempt)
-        ids = {"extractor": self.card.extractor}
-        if rows:
-            columns = [*zip(*rows, strict=True), tables.as_lists(features)]
-            schema = tables.features_schema(self.card.features)
-            tables.write_table(self.work / contract.FEATURES, name, schema, columns, ids)
-        if rejects:
-            columns = [*zip(*rejects, strict=True)]
-            folder = self.work / contract.REJECTS
-            tables.write_table(folder, name, tables.REJECTS_SCHEMA, columns, ids)
+        self._write(name, rows, features, rejects)
         _lap(seconds, "write", clock)
         receipt = PartReceipt(
             part=part,
@@ -120,12 +113,15 @@ class Featurizer:
                 listed=len(listed),
                 computed=len(rows),
                 rejected=len(rejects),
-                rejects=dict(Counter(reason for *_, reason, _ in rejects)),
+                rejects=dict(Counter(row.reason for row in rejects)),
             ),
             digests=Digests(
-                listing=listing_digest((row[0], row[3]) for row in rows + rejects),
-                images=add_digests(row[4] for row in rows),
-                features=features_digest([row[0] for row in rows], features),
+                listing=listing_digest(
+                    [(row.path, row.version) for row in rows]
+                    + [(row.path, row.version) for row in rejects]
+                ),
+                images=add_digests(row.sha256 for row in rows),
+                features=features_digest([row.path for row in rows], features),
             ),
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
             processor=processor(),
@@ -133,6 +129,23 @@ class Featurizer:
         )
         self.work.write(f"{contract.PARTS}/part-{part:05d}-{attempt}.json", receipt.to_json())
         return receipt
+
+    def _write(
+        self,
+        name: str,
+        rows: list[tables.FeatureRow],
+        features: NDArray[np.float32],
+        rejects: list[tables.RejectRow],
+    ) -> None:
+        ids = {"extractor": self.card.extractor}
+        if rows:
+            columns = [*zip(*rows, strict=True), tables.as_lists(features)]
+            schema = tables.features_schema(self.card.features)
+            tables.write_table(self.work / contract.FEATURES, name, schema, columns, ids)
+        if rejects:
+            folder = self.work / contract.REJECTS
+            columns = [*zip(*rejects, strict=True)]
+            tables.write_table(folder, name, tables.REJECTS_SCHEMA, columns, ids)
 
 
 def warm_up(network: str) -> Callable[[], object]:

@@ -236,7 +236,7 @@ def _require_apart(images: Folder, output: Folder) -> None:
         str(Path(folder.uri).resolve()) if folder.is_local else folder.uri
         for folder in (output, images)
     )
-    if f"{inner}/".startswith(f"{outer}/"):
+    if f"{inner}/".startswith(f"{outer.rstrip('/')}/"):
         raise OutputRefusedError(
             f"--output {output.uri} lies inside --images {images.uri}; choose a folder outside of "
             "it"

@@ -9,8 +9,6 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from tqdm import tqdm
-
 from spark_job import contract
 from spark_job.receipts import to_json
 
@@ -85,6 +83,8 @@ class Progress:
             thread.join()
 
     def _bar(self) -> None:
+        from tqdm import tqdm  # which takes a tenth of a second, for a terminal alone
+
         with tqdm(total=self._total, unit="image", desc="featurize", smoothing=0.1) as bar:
             running = True
             while running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import csv, parquet
@@ -22,6 +22,32 @@ if TYPE_CHECKING:
 REJECTS_SCHEMA = pa.schema(
     [*listing.SCHEMA, ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 )
+
+
+class FeatureRow(NamedTuple):
+    """A row of the features table, but for its features."""
+
+    path: str
+    label: str | None
+    bytes: int
+    version: str | None
+    sha256: str
+    phash: int
+    width: int
+    height: int
+    format: str
+
+
+class RejectRow(NamedTuple):
+    """A row of the rejects table."""
+
+    path: str
+    label: str | None
+    bytes: int | None
+    version: str | None
+    stage: str
+    reason: str
+    detail: str
 
 
 @lru_cache

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 MODULE = "spark_job.objects"
-FOLDERS = ("LocalFolder", "S3Folder")
+FOLDERS = ("LocalFolder",)
 WORKERS = {"pyspark.daemon", "spark_job.engines.worker"}
 """What Python is started with ``-m`` for a worker."""
 

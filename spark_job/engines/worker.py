@@ -28,7 +28,7 @@ REPORT_EVERY = 0.5
 def main() -> None:
     """Work until there is no parent left to work for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    pipe = Connection(int(sys.argv[1]))
+    pipe = _Pipe(int(sys.argv[1]))
     messages: SimpleQueue[Any] = SimpleQueue()
     Thread(target=_listen, args=(pipe, messages), daemon=True).start()
     warm_up = messages.get()
@@ -48,6 +48,16 @@ def main() -> None:
             pipe.send((message, *_run(work, message, pipe)))
         else:
             work = message
+
+
+class _Pipe(Connection):
+    """Ends this process, and not in a traceback, where nobody listens any more."""
+
+    def send(self, obj: Any) -> None:
+        try:
+            super().send(obj)
+        except BrokenPipeError:
+            os._exit(0)
 
 
 def _listen(pipe: Connection, messages: SimpleQueue[Any]) -> None:

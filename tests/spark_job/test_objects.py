@@ -15,7 +15,7 @@ import obstore
 import pytest
 from obstore.exceptions import AlreadyExistsError, GenericError
 
-from spark_job import objects
+from spark_job import s3 as s3_module
 from spark_job.errors import UsageError
 from spark_job.objects import (
     ConflictError,
@@ -23,9 +23,9 @@ from spark_job.objects import (
     FileTooLargeError,
     Folder,
     LocalFolder,
-    S3Folder,
     open_folder,
 )
+from spark_job.s3 import S3Folder
 from tests.spark_job.jobs import REPOSITORY, files_below
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def test_what_is_deleted_need_not_be_there(folder: Folder) -> None:
 def test_many_files_are_listed_and_deleted_block_by_block(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "LIST_AT_ONCE", 7)
+    monkeypatch.setattr(s3_module, "LIST_AT_ONCE", 7)
     names = [f"{label}/{number}" for label in ("a", "b") for number in range(10, 30)] + ["top"]
     for name in names:
         folder.write(name, b"1")
@@ -499,11 +499,11 @@ def test_a_buckets_region_is_asked_for_where_nobody_says_it(
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
     # boto3 finds the server by AWS_ENDPOINT_URL; without an endpoint it is AWS that is asked.
-    assert objects._region(bucket, None) == "eu-west-1"
+    assert s3_module._region(bucket, None) == "eu-west-1"
     with pytest.raises(UsageError, match="cannot find the region of the bucket 'no-such-bucket'"):
-        objects._region("no-such-bucket", None)
+        s3_module._region("no-such-bucket", None)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-south-1")
-    assert objects._region(bucket, None) == "eu-south-1"
+    assert s3_module._region(bucket, None) == "eu-south-1"
 
 
 def test_s3_uris_are_taken_literally(bucket: str) -> None:
