@@ -166,7 +166,9 @@ def fit(
         cumulative = np.cumsum(eigenvalues) / eigenvalues.sum()
         components = int(np.searchsorted(cumulative, variance, side="right")) + 1
     kept = vectors[:, ::-1].T[: rank if components is None else min(components, rank)]
-    return PCAModel(moments.mean, scale, _with_fixed_signs(kept), eigenvalues)
+    components_kept = _with_fixed_signs(kept)
+    components_kept[:, ~alive] = 0.0  # of which rounding leaves 1e-15
+    return PCAModel(moments.mean, scale, components_kept, eigenvalues)
 
 
 def _rounding(moments: Moments) -> NDArray[np.float64]:

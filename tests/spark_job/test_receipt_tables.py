@@ -36,8 +36,8 @@ PARTS = [
     PartReceipt(
         part=0,
         attempt="ab",
-        features="part-00000-ab.parquet",
-        rejects="part-00000-ab.parquet",
+        features="part-00000.parquet",
+        rejects="part-00000.parquet",
         counts=Counts(8, 4, 1, 2, 1, {"empty": 1, "missing": 1}),
         digests=Digests("1" * 64, "2" * 64, "3" * 64),
         seconds={"read": 0.25, "infer": 2.5},
@@ -94,8 +94,8 @@ def test_the_parts_are_a_table_of_a_row_each(tmp_path: Path) -> None:
     assert first == {
         "part": 0,
         "attempt": "ab",
-        "features": "part-00000-ab.parquet",
-        "rejects": "part-00000-ab.parquet",
+        "features": "part-00000.parquet",
+        "rejects": "part-00000.parquet",
         "listed": 8,
         "computed": 4,
         "carried_over": 1,

@@ -83,7 +83,7 @@ def test_a_card_that_does_not_fit_its_network_ends_the_run_in_a_sentence(
     shutil.copytree(REPOSITORY / "spark_job", tmp_path / "spark_job")
     path = tmp_path / "spark_job" / "networks" / "mobilenet_v2" / "card.json"
     card = json.loads(path.read_text())
-    card["features"] = 640
+    card["output"]["features"] = 640
     path.write_text(json.dumps(card))
     ended = run_job(few, tmp_path / "out", *options, folder=tmp_path)
     assert ended.exit_code == 1
