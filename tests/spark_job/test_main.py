@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.job
+
+
 def assert_failed(job: Job, exit_code: int, *parts: str) -> str:
     """Check the exit code and that there is one sentence, with `parts`; give it."""
     assert job.exit_code == exit_code, job.err

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.job
+
 SPARK = ("--engine", "spark", "--master")
 
 

@@ -415,6 +415,7 @@ class TestCleaningUp:
         }
 
 
+@pytest.mark.job
 class TestCrashes:
     """The whole job, with its workers in this process; killed at each of the driver's writes."""
 
@@ -491,6 +492,7 @@ class TestLateWorkers:
         assert_tidy(tmp_path / "out")
 
 
+@pytest.mark.job
 class TestRivals:
     def test_two_runs_of_a_batch_at_once_are_both_complete_and_the_later_is_published(
         self, tiny: Path, tmp_path: Path

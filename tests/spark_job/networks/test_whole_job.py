@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.job
+
+
 @pytest.fixture(scope="module")
 def both(
     checkout_with_second_network: Path, few: Path, tmp_path_factory: pytest.TempPathFactory
