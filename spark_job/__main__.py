@@ -33,7 +33,7 @@ def main() -> int:
     """Run the job; the exit codes are those of ``--help``."""
     settings = parse_args()
     spare_pandas()
-    _speak_alone()
+    _set_up_logging()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         outcome = run(settings)
@@ -48,7 +48,7 @@ def main() -> int:
         _record_failure(settings, Failure(error.exit_code, type(error).__name__, str(error)))
         return error.exit_code
     except Exception as error:
-        message = _in_one_line(error)
+        message = _describe(error)
         if not _is_full(error):
             LOGGER.exception("what went wrong, for a bug report:")
         _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
@@ -57,7 +57,7 @@ def main() -> int:
     return 0
 
 
-def _speak_alone() -> None:
+def _set_up_logging() -> None:
     """Log the job's own words, and nothing of py4j's, which logs on the root what it raises."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("orchard: %(message)s"))
@@ -100,7 +100,7 @@ def _is_full(error: Exception) -> bool:
     return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
-def _in_one_line(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """Say what went wrong; if in a Python worker, what Python said there, not what Spark says."""
     if _is_full(error):
         return (

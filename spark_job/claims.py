@@ -118,16 +118,16 @@ class Claim:
         self._beating = Lock()
         self._tag = ""
         self._lock = self._take()
-        self._heard = monotonic()
+        self._last_heartbeat = monotonic()
         self._lost = False
         self._stop = Event()
-        self._thread = Thread(target=self._beat, daemon=True)
+        self._thread = Thread(target=self._beat_on, daemon=True)
         self._thread.start()
 
     def require(self) -> None:
         """Give a sign of life, and fail where another process has taken the run over."""
-        self._say()
-        if self._lost or (self._lock is None and monotonic() - self._heard > SILENCE):
+        self._write_heartbeat()
+        if self._lost or (self._lock is None and monotonic() - self._last_heartbeat > SILENCE):
             raise JobError(
                 f"run {self.run!r} of batch {self.batch!r} gave no sign of life for "
                 f"{SILENCE:.0f} s, and another process took it over; nothing was published"
@@ -176,11 +176,11 @@ class Claim:
             f"{f' ({record.holder})' if record else ''}; wait for its end, or choose another --run"
         )
 
-    def _beat(self) -> None:
+    def _beat_on(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            self._say()
+            self._write_heartbeat()
 
-    def _say(self) -> None:
+    def _write_heartbeat(self) -> None:
         """Write a sign of life, or find that the folder is another's by now."""
         with self._beating:
             try:
@@ -188,7 +188,7 @@ class Claim:
                     self.work.write(contract.CLAIM, self._content())
                 else:
                     self._tag = self.work.swap(contract.CLAIM, self._content(), self._tag)
-                self._heard = monotonic()
+                self._last_heartbeat = monotonic()
             except ConflictError:
                 self._lost = True
             except OSError as error:

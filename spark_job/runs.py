@@ -50,11 +50,11 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: 
         are of another contract, or nothing can be written.
     """
     try:
-        _look(output, batch, run, images_uri)  # before anything is written
+        _check_unfinished(output, batch, run, images_uri)  # before anything is written
         claim = Claim(output, batch, run, extractor)
         try:
             # Again: another process may have ended this very run meanwhile.
-            claim.settled = _look(output, batch, run, images_uri)
+            claim.settled = _check_unfinished(output, batch, run, images_uri)
             if claim.settled is None:
                 _clear(claim.work)
                 claim.results.clear()
@@ -183,7 +183,7 @@ def clean_up(claim: Claim) -> None:
 def record_failure(output: Folder, batch: str, run: str, failure: Failure) -> None:
     """Leave in the work folder why a run published nothing, unless another process works there."""
     work = output / contract.work_folder(batch, run)
-    with _held(work) as ours:
+    with _locked_unless_alive(work) as ours:
         if ours:
             work.write(contract.FAILURE, to_json(failure.__dict__))
 
@@ -205,7 +205,7 @@ def state_of(output: Folder, batch: str, run: str) -> State:
     return State.SETTLED if settled else State.UNSETTLED
 
 
-def _look(output: Folder, batch: str, run: str, images_uri: str) -> RunReceipt | None:
+def _check_unfinished(output: Folder, batch: str, run: str, images_uri: str) -> RunReceipt | None:
     """Refuse what is finished or another's; the receipt of a run that only lacks publication."""
     models = output / contract.MODELS
     if contract.CURRENT in models.files():  # no extractor had a folder of its own
@@ -241,7 +241,7 @@ def _clear(work: Folder) -> None:
 
 
 def _clean_after(claim: Claim, run: str, work: Folder) -> None:
-    with _held(work) as ours:
+    with _locked_unless_alive(work) as ours:
         record = parse_claim(work.read_or_none(contract.CLAIM))
         if not ours or (record is not None and record.extractor != claim.extractor):
             return
@@ -252,7 +252,7 @@ def _clean_after(claim: Claim, run: str, work: Folder) -> None:
 
 
 @contextmanager
-def _held(work: Folder) -> Iterator[bool]:
+def _locked_unless_alive(work: Folder) -> Iterator[bool]:
     """Say whether no living process works in a folder; on a disk nobody begins to meanwhile."""
     if not isinstance(work, LocalFolder):
         record = parse_claim(work.read_or_none(contract.CLAIM))

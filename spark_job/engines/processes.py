@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("orchard")
 
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+NOT_RETRIED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 """Errors of the file system that no second attempt mends."""
 
 
@@ -87,7 +87,7 @@ class ProcessEngine:
     def __init__(self, warm_up: Callable[[], object]) -> None:
         self._warm_up = warm_up
         self._workers = [_Worker(warm_up) for _ in range(_cores())]
-        self._stillborn = 0
+        self._failed_starts = 0
         self._rounds = 0
 
     @property
@@ -126,7 +126,7 @@ class ProcessEngine:
                 if worker.task is None and waiting:
                     worker.task = waiting.popleft()
                     self._send(worker, worker.task)
-            for worker in self._spoken():
+            for worker in self._workers_with_messages():
                 try:
                     task, kind, content = worker.pipe.recv()
                 except (EOFError, OSError):
@@ -149,11 +149,11 @@ class ProcessEngine:
                         progress.finish(task.part)
                 else:
                     failures[task] += 1
-                    _require_hope(description, task, kind, content, failures[task])
+                    _require_retry(description, task, kind, content, failures[task])
                     waiting.appendleft(task)
         return [results[part] for part in range(parts)]
 
-    def _spoken(self) -> list[_Worker]:
+    def _workers_with_messages(self) -> list[_Worker]:
         by_pipe = {worker.pipe: worker for worker in self._workers}
         return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
 
@@ -163,8 +163,8 @@ class ProcessEngine:
 
     def _replace(self, worker: _Worker, work: Any) -> str:
         cause = worker.cause_of_death()
-        self._stillborn = 0 if worker.ready else self._stillborn + 1
-        if self._stillborn == ATTEMPTS:
+        self._failed_starts = 0 if worker.ready else self._failed_starts + 1
+        if self._failed_starts == ATTEMPTS:
             raise JobError(f"worker processes do not start: the last one {cause}; see above")
         worker.end()
         fresh = _Worker(self._warm_up)
@@ -189,7 +189,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _require_hope(description: str, task: Task, kind: str, content: Any, failures: int) -> None:
+def _require_retry(description: str, task: Task, kind: str, content: Any, failures: int) -> None:
     """Warn of a part that failed, or raise where no other attempt is left or would help."""
     if kind == "died":
         if failures == ATTEMPTS:
@@ -200,9 +200,9 @@ def _require_hope(description: str, task: Task, kind: str, content: Any, failure
             )
         LOGGER.warning("a worker %s; its part is tried again", content)
         return
-    hopeless = isinstance(content, JobError) or (
-        isinstance(content, OSError) and content.errno in HOPELESS
+    final = isinstance(content, JobError) or (
+        isinstance(content, OSError) and content.errno in NOT_RETRIED
     )
-    if hopeless or failures == ATTEMPTS:
+    if final or failures == ATTEMPTS:
         raise content
     LOGGER.warning("%s: %s; its part is tried again", type(content).__name__, content)

@@ -245,7 +245,7 @@ def _apply(
             result = pickle.dumps(work(part, _Signals(signals, part)))
             finished += [part]
             yield pa.RecordBatch.from_pydict({"part": [part], "result": [result]})
-    _shorten_the_pause()
+    _skip_work_between_tasks()
 
 
 class _Signals:
@@ -294,7 +294,7 @@ def _following(progress: Progress | None, finished: Accumulator[list[int]]) -> I
         thread.join()
 
 
-def _shorten_the_pause() -> None:
+def _skip_work_between_tasks() -> None:
     """Spare this worker most of what pyspark does between two tasks, 110 ms on a slow machine."""
     # It collects garbage after each task; freezing spares the search of long-lived objects.
     if not gc.get_freeze_count():

@@ -36,7 +36,7 @@ def main() -> None:
     try:
         warm_up()
     except Exception as error:
-        pipe.send((None, "failed", _told(error)))
+        pipe.send((None, "failed", _with_traceback(error)))
         return
     # What is loaded by now lives as long as the process: collections need not search it.
     gc.freeze()
@@ -84,10 +84,10 @@ def _run(work: Any, task: Task, pipe: Connection) -> tuple[str, Any]:
     try:
         return "done", work(task.part, report)
     except Exception as error:
-        return "failed", _told(error)
+        return "failed", _with_traceback(error)
 
 
-def _told(error: Exception) -> Exception:
+def _with_traceback(error: Exception) -> Exception:
     """Give an error that the parent can read, and where it was raised."""
     error.add_note(traceback.format_exc())
     try:
