@@ -77,7 +77,8 @@ def _bundle(images: Sequence[Image], start: int, unknown: int) -> tuple[list[Ima
     """Take a few small images, or a large one, from `start` on; and how many bytes they are."""
     bundle: list[Image] = []
     total = 0
-    for image in images[start : start + BUNDLE]:
+    # The first ones singly, or a part would begin with the wait for a whole bundle.
+    for image in images[start : start + (1 if start < READERS else BUNDLE)]:
         size = unknown if image.bytes is None else image.bytes
         if bundle and total + size > BUNDLE_BYTES:
             break
