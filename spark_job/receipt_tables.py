@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 _COUNTS = pa.map_(pa.string(), pa.int64())
 _SECONDS = pa.map_(pa.string(), pa.float64())
 
+_COUNTED = (
+    ("listed", pa.int64()),
+    ("computed", pa.int64()),
+    ("carried_over", pa.int64()),
+    ("rejected", pa.int64()),
+    ("unsupported", pa.int64()),
+    ("reasons", _COUNTS),
+)
+
 PARTS_SCHEMA = pa.schema(
     [
         ("part", pa.int32()),
         ("attempt", pa.string()),
         ("features", pa.string()),
         ("rejects", pa.string()),
-        ("listed", pa.int64()),
-        ("computed", pa.int64()),
-        ("carried_over", pa.int64()),
-        ("rejected", pa.int64()),
-        ("unsupported", pa.int64()),
-        ("reasons", _COUNTS),
+        *_COUNTED,
         ("digest_listing", pa.string()),
         ("digest_images", pa.string()),
         ("digest_features", pa.string()),
@@ -50,12 +54,7 @@ RUN_SCHEMA = pa.schema(
         ("images", pa.string()),
         ("started", pa.timestamp("us", "UTC")),
         ("finished", pa.timestamp("us", "UTC")),
-        ("listed", pa.int64()),
-        ("computed", pa.int64()),
-        ("carried_over", pa.int64()),
-        ("rejected", pa.int64()),
-        ("unsupported", pa.int64()),
-        ("reasons", _COUNTS),
+        *_COUNTED,
         ("network", pa.string()),
         ("extractor", pa.string()),
         ("model", pa.string()),

@@ -27,6 +27,7 @@ from obstore.store import S3Store
 from rehearsal.calls import Request, permissions
 from rehearsal.faults import Effect, Fault
 from rehearsal.local_cloud import REGION
+from spark_job import contract
 from tests.rehearsal.conftest import OUTSIDER
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ def credentials(cloud: LocalCloud) -> dict[str, str]:
     objects = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
     arn = f"arn:aws:s3:::{BUCKET}"
     statements: list[dict[str, Any]] = [
-        {"Action": objects, "Resource": f"{arn}/work/*"},
-        {"Action": "s3:PutObject", "Resource": f"{arn}/results/*"},
+        {"Action": objects, "Resource": f"{arn}/{contract.WORK}/*"},
+        {"Action": "s3:PutObject", "Resource": f"{arn}/{contract.RESULTS}/*"},
         {
             "Action": "s3:ListBucket",
             "Resource": arn,
-            "Condition": {"StringLike": {"s3:prefix": ["work/*"]}},
+            "Condition": {"StringLike": {"s3:prefix": [f"{contract.WORK}/*"]}},
         },
     ]
     iam = cloud.endpoint.client("iam")

@@ -9,6 +9,7 @@ import pytest
 
 from rehearsal.calls import Permission
 from rehearsal.policies import Simulator, assumed_role
+from spark_job.contract import WORK
 from stacks.config import EMR_TAG, STACK_TAG
 from tests.stacks.definitions import tasks
 from tests.stacks.policies import ACCOUNT, REGION, Deployed
@@ -287,10 +288,10 @@ def test_managed_scaling_is_allowed_only_where_it_is_used(
         ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/Admin", {}),
         ("s3:PutObject", "{data}/images/b/apple/1.jpg", {}),
         ("s3:PutObject", "{data}/results/b/current.json", {}),
-        ("s3:PutObject", "{data}/work/b/r/failure.json", {}),
+        ("s3:PutObject", f"{{data}}/{WORK}/b/r/failure.json", {}),
         ("s3:GetObject", "{data}/images/b/apple/1.jpg", {}),
         ("s3:GetObject", "{data}/results/b/current.json", {}),
-        ("s3:GetObject", "{data}/work/b/r/features/part-0-a.parquet", {}),
+        ("s3:GetObject", f"{{data}}/{WORK}/b/r/features/part-0-a.parquet", {}),
         ("s3:GetObject", "arn:aws:s3:::elsewhere/work/b/r/failure.json", {}),
         ("s3:ListBucket", "{data}", {"s3:prefix": "results/"}),
         ("s3:ListBucket", "arn:aws:s3:::elsewhere", {"s3:prefix": "images/"}),
