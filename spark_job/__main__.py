@@ -36,7 +36,7 @@ def main() -> int:
     _set_up_logging()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        outcome = run(settings)
+        receipt = run(settings)
     except KeyboardInterrupt:
         if _state(settings) is State.PUBLISHED:
             LOGGER.info("interrupted, but the run was published already")
@@ -53,7 +53,7 @@ def main() -> int:
             LOGGER.exception("what went wrong, for a bug report:")
         _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
         return JobError.exit_code
-    print(summarize(outcome.receipt))
+    print(summarize(receipt))
     return 0
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from spark_job.networks import Card
     from spark_job.objects import Folder
     from spark_job.passes import VectorsReceipt
-    from spark_job.receipts import Digests, PartReceipt
+    from spark_job.receipts import Counts, Digests, PartReceipt
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
@@ -48,24 +48,13 @@ MOST_MOMENTS = 32
 """Partial moments that the driver reads and merges, 6.6 MB each, however large the cluster."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+def run(settings: JobSettings) -> RunReceipt:
+    """Run one batch and publish it, unless a run that started later is published already.
 
-    Attributes
-    ----------
-    receipt
+    Returns
+    -------
+    RunReceipt
         As written to ``run.json``.
-    superseded_by
-        The run that is published instead, since it started later; None where this one is.
-    """
-
-    receipt: RunReceipt
-    superseded_by: str | None
-
-
-def run(settings: JobSettings) -> Outcome:
-    """Run one batch and publish it.
 
     Raises
     ------
@@ -77,18 +66,20 @@ def run(settings: JobSettings) -> Outcome:
     require_folder(images)
     claim = runs.claim_run(output, settings.batch, settings.run, images.uri, card.extractor)
     try:
-        if claim.settled is not None:
+        receipt = claim.settled
+        if receipt is None:
+            current = current_model(settings, output, card)
+            name = f"orchard {settings.batch}"
+            with start_engine(
+                settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
+            ) as engine:
+                receipt = _Work(settings, claim, images, card, engine, clock).settle(current)
+        else:
             LOGGER.info("run %s was settled before, and is published now", settings.run)
-            return _publish(claim, claim.settled)
-        current = current_model(settings, output, card)
-        name = f"orchard {settings.batch}"
-        with start_engine(
-            settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
-        ) as engine:
-            receipt = _work(settings, claim, images, card, current, engine, clock)
-        return _publish(claim, receipt)
+        _publish(claim, receipt)
     finally:
         claim.release()
+    return receipt
 
 
 def prepare(settings: JobSettings) -> tuple[Card, Folder, Folder]:
@@ -107,70 +98,54 @@ def prepare(settings: JobSettings) -> tuple[Card, Folder, Folder]:
     return card, images, output
 
 
-def _work(
-    settings: JobSettings,
-    claim: Claim,
-    images: Folder,
-    card: Card,
-    current: StoredModel | None,
-    engine: Engine,
-    clock: Clock,
-) -> RunReceipt:
-    """Do everything up to the settled run."""
-    listing = _list(settings, images)
-    LOGGER.info("%s images", f"{len(listing):,}")
-    parts = plan_parts(len(listing), engine.slots, listing.mean_bytes)
-    digest = write_listing(claim.work, listing, parts)
-    clock.lap("list and start")
-    featurizer = Featurizer(images, claim.work, card, settings.max_pixels)
-    with Progress(parts, claim.work) as progress:
-        receipts = engine.run("features", featurizer, len(parts), progress)
-    clock.lap("featurize")
-    claim.require()
-    counts, digests = account(listing, digest, receipts)
-    check_rejects(claim.work, counts, settings.max_reject_rate)
-    processors = Counter(receipt.processor for receipt in receipts)
-    if len(processors) > 1:
-        LOGGER.warning(
-            "several kinds of processor computed this run (%s): features of the same image may "
-            "differ in their last bits between them",
-            "; ".join(processors),
+@dataclass(frozen=True)
+class _Featurized:
+    """What became of the listing: counts and digests of all parts, and their receipts."""
+
+    counts: Counts
+    digests: Digests
+    receipts: list[PartReceipt]
+
+    @property
+    def parts(self) -> list[PartReceipt]:
+        """The parts that have features."""
+        return [receipt for receipt in self.receipts if receipt.features is not None]
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of features of each of `parts`."""
+        return [receipt.counts.featurized for receipt in self.parts]
+
+    def files(self, groups: list[list[int]]) -> list[list[str]]:
+        """Names of the features files of groups of `parts`, by their numbers there."""
+        parts = self.parts
+        return [[str(parts[number].features) for number in group] for group in groups]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One run between its claim and its publication, stage by stage."""
+
+    settings: JobSettings
+    claim: Claim
+    images: Folder
+    card: Card
+    engine: Engine
+    clock: Clock
+
+    def settle(self, current: StoredModel | None) -> RunReceipt:
+        """Do all of it, with the model that is reused or with a new one."""
+        featurized = self._featurize()
+        moments = self._moments(featurized)
+        model = current or fit_model(
+            self.settings, self.claim.output, moments, self.card, featurized.digests.images
         )
-
-    featurized = [receipt for receipt in receipts if receipt.features is not None]
-    moments = _moments(engine, claim.work, card, featurized, digests)
-    clock.lap("moments")
-    model = current or fit_model(settings, claim.output, moments, card, digests.images)
-    clock.lap("fit")
-    ids = {"extractor": card.extractor, "model": model.card.model}
-    vectors = _project(engine, claim.work, model, ids, featurized)
-    clock.lap("project")
-
-    files = _accepted(claim.work, card, receipts, vectors)
-    runs.copy_files(claim, files)
-    if settings.csv:
-        targets = [target for _, target in files if target.startswith(contract.VECTORS)]
-        tables.write_vectors_csv(claim.results, targets, model.card.k)
-    claim.results.write(
-        contract.MOMENTS_FILE,
-        moments.to_bytes(
-            extractor=card.extractor, images=digests.images, batch=claim.batch, run=claim.run
-        ),
-    )
-    write_variance(claim.results, model.pca)
-    write_parts(claim.results, receipts)
-    clock.lap("settle")
-    receipt = RunReceipt(
-        batch=claim.batch,
-        run=claim.run,
-        images=images.uri,
-        output=claim.output.uri,
-        results=claim.results.uri,
-        started=claim.started,
-        finished=now(),
-        counts=counts,
-        digests=digests,
-        model=ModelReceipt(
+        self.clock.lap("fit")
+        vectors = self._project(featurized, model)
+        files = self._copy(featurized, vectors, model)
+        self._write_small_files(featurized, moments, model)
+        self.clock.lap("settle")
+        told = ModelReceipt(
             model=model.card.model,
             k=model.card.k,
             n=model.card.n,
@@ -180,23 +155,105 @@ def _work(
             variance_kept_here=model.pca.variance_kept_of(moments),
             largest_z=max(file.largest_z for file in vectors),
             reused=current is not None,
-        ),
-        engine=engine.receipt(),
-        network=card.name,
-        extractor=card.extractor,
-        processors=dict(processors),
-        images_per_second=round(counts.listed / clock.total, 1),
-        seconds=clock.seconds | {"total": round(clock.total, 3)},
-        seconds_in_workers=add_up(receipt.seconds for receipt in receipts),
-        settings=asdict(settings),
-        versions=versions(*(["pyspark"] if engine.receipt().name == "spark" else [])),
-    )
-    write_receipt(claim.results, receipt)
-    runs.settle(claim, receipt, files)
-    return receipt
+        )
+        receipt = self._receipt(featurized, told)
+        write_receipt(self.claim.results, receipt)
+        runs.settle(self.claim, receipt, files)
+        return receipt
+
+    def _featurize(self) -> _Featurized:
+        work = self.claim.work
+        listing = _list(self.settings, self.images)
+        LOGGER.info("%s images", f"{len(listing):,}")
+        sizes = plan_parts(len(listing), self.engine.slots, listing.mean_bytes)
+        digest = write_listing(work, listing, sizes)
+        self.clock.lap("list and start")
+        featurizer = Featurizer(self.images, work, self.card, self.settings.max_pixels)
+        with Progress(sizes, work) as progress:
+            receipts = self.engine.run("features", featurizer, len(sizes), progress)
+        self.clock.lap("featurize")
+        self.claim.require()
+        counts, digests = account(listing, digest, receipts)
+        check_rejects(work, counts, self.settings.max_reject_rate)
+        return _Featurized(counts, digests, receipts)
+
+    def _moments(self, featurized: _Featurized) -> Moments:
+        work, rows = self.claim.work, featurized.rows
+        groups = featurized.files(group_parts(rows, min(MOST_MOMENTS, self.engine.slots)))
+        moments_pass = MomentsPass(work, groups, self.card.features)
+        partial = self.engine.run("moments", moments_pass, len(groups))
+        # In the groups' order, so that the last bits do not depend on which task ended first.
+        merged = (Moments.from_bytes(work.read(one.file)) for one in partial)
+        moments = reduce(Moments.merge, merged, Moments.empty(self.card.features))
+        require_equal("features read back", moments.n, sum(rows))
+        read_back = add_digests(one.features for one in partial)
+        require_equal("features read back, by their bytes", read_back, featurized.digests.features)
+        self.clock.lap("moments")
+        return moments
+
+    def _project(self, featurized: _Featurized, model: StoredModel) -> list[VectorsReceipt]:
+        work, rows = self.claim.work, featurized.rows
+        ids = {"extractor": self.card.extractor, "model": model.card.model}
+        files, pieces = plan_vectors(sum(rows), model.card.k, self.engine.slots)
+        groups = featurized.files(group_parts(rows, files * pieces))
+        projection = ProjectionPass(work, groups, model.pca, ids)
+        vectors = self.engine.run("vectors", projection, len(groups))
+        if pieces > 1:
+            joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
+            joining = JoiningPass(work, joined, model.card.k, ids)
+            vectors = self.engine.run("join vectors", joining, len(joined))
+        require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
+        self.clock.lap("project")
+        return vectors
+
+    def _copy(
+        self, featurized: _Featurized, vectors: list[VectorsReceipt], model: StoredModel
+    ) -> list[tuple[str, str]]:
+        """Copy what is accepted under its plain name; the names there and here."""
+        files = _accepted(self.claim.work, self.card, featurized.receipts, vectors)
+        runs.copy_files(self.claim, files)
+        if self.settings.csv:
+            targets = [target for _, target in files if target.startswith(contract.VECTORS)]
+            tables.write_vectors_csv(self.claim.results, targets, model.card.k)
+        return files
+
+    def _write_small_files(
+        self, featurized: _Featurized, moments: Moments, model: StoredModel
+    ) -> None:
+        results = self.claim.results
+        ids = {"batch": self.claim.batch, "run": self.claim.run}
+        ids |= {"extractor": self.card.extractor, "images": featurized.digests.images}
+        results.write(contract.MOMENTS_FILE, moments.to_bytes(**ids))
+        write_variance(results, model.pca)
+        write_parts(results, featurized.receipts)
+
+    def _receipt(self, featurized: _Featurized, model: ModelReceipt) -> RunReceipt:
+        engine = self.engine.receipt()
+        seconds = self.clock.total
+        return RunReceipt(
+            batch=self.claim.batch,
+            run=self.claim.run,
+            images=self.images.uri,
+            output=self.claim.output.uri,
+            results=self.claim.results.uri,
+            started=self.claim.started,
+            finished=now(),
+            counts=featurized.counts,
+            digests=featurized.digests,
+            model=model,
+            engine=engine,
+            network=self.card.name,
+            extractor=self.card.extractor,
+            processors=_processors(featurized.receipts),
+            images_per_second=round(featurized.counts.listed / seconds, 1),
+            seconds=self.clock.seconds | {"total": round(seconds, 3)},
+            seconds_in_workers=add_up(receipt.seconds for receipt in featurized.receipts),
+            settings=asdict(self.settings),
+            versions=versions(*(["pyspark"] if engine.name == "spark" else [])),
+        )
 
 
-def _publish(claim: Claim, receipt: RunReceipt) -> Outcome:
+def _publish(claim: Claim, receipt: RunReceipt) -> None:
     publication = runs.publish(claim.output, receipt)
     if publication.model != receipt.model.model and not receipt.model.reused:
         LOGGER.warning(
@@ -205,21 +262,31 @@ def _publish(claim: Claim, receipt: RunReceipt) -> Outcome:
             receipt.model.model,
             publication.model,
         )
+    if publication.run != receipt.run:
+        LOGGER.warning(
+            "run %s is complete in %s, and run %s of this batch, which started later (%s), is the "
+            "published one",
+            receipt.run,
+            receipt.results,
+            publication.run,
+            publication.started,
+        )
     try:
         runs.clean_up(claim)
     except OSError as error:  # a late worker may write on while its folder is removed
         LOGGER.warning("what the run worked with could not be removed: %s", error)
-    if publication.run == receipt.run:
-        return Outcome(receipt, None)
-    LOGGER.warning(
-        "run %s is complete in %s, and run %s of this batch, which started later (%s), is the "
-        "published one",
-        receipt.run,
-        receipt.results,
-        publication.run,
-        publication.started,
-    )
-    return Outcome(receipt, publication.run)
+
+
+def _processors(receipts: list[PartReceipt]) -> dict[str, int]:
+    """Count the parts by the kind of processor that computed them; warn of several."""
+    kinds = Counter(receipt.processor for receipt in receipts)
+    if len(kinds) > 1:
+        LOGGER.warning(
+            "several kinds of processor computed this run (%s): features of the same image may "
+            "differ in their last bits between them",
+            "; ".join(kinds),
+        )
+    return dict(kinds)
 
 
 def _require_components(settings: JobSettings, card: Card) -> None:
@@ -256,45 +323,6 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
             + "; Orchard takes JPEG, PNG, WebP, BMP, GIF and TIFF files, in folders named by label"
         )
     return listing
-
-
-def _moments(
-    engine: Engine, work: Folder, card: Card, featurized: list[PartReceipt], digests: Digests
-) -> Moments:
-    rows = [receipt.counts.featurized for receipt in featurized]
-    groups = _files(featurized, group_parts(rows, min(MOST_MOMENTS, engine.slots)))
-    partial = engine.run("moments", MomentsPass(work, groups, card.features), len(groups))
-    # In the groups' order, so that the last bits do not depend on which task ended first.
-    merged = (Moments.from_bytes(work.read(one.file)) for one in partial)
-    moments = reduce(Moments.merge, merged, Moments.empty(card.features))
-    require_equal("features read back", moments.n, sum(rows))
-    read_back = add_digests(one.features for one in partial)
-    require_equal("features read back, by their bytes", read_back, digests.features)
-    return moments
-
-
-def _project(
-    engine: Engine,
-    work: Folder,
-    model: StoredModel,
-    ids: dict[str, str],
-    featurized: list[PartReceipt],
-) -> list[VectorsReceipt]:
-    rows = [receipt.counts.featurized for receipt in featurized]
-    files, pieces = plan_vectors(sum(rows), model.card.k, engine.slots)
-    groups = _files(featurized, group_parts(rows, files * pieces))
-    projection = ProjectionPass(work, groups, model.pca, ids)
-    vectors = engine.run("vectors", projection, len(groups))
-    if pieces > 1:
-        joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
-        joining = JoiningPass(work, joined, model.card.k, ids)
-        vectors = engine.run("join vectors", joining, len(joined))
-    require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
-    return vectors
-
-
-def _files(featurized: list[PartReceipt], groups: list[list[int]]) -> list[list[str]]:
-    return [[str(featurized[number].features) for number in group] for group in groups]
 
 
 def _accepted(

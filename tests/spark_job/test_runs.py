@@ -25,6 +25,7 @@ from spark_job.receipts import (
     Failure,
     ModelReceipt,
     RunReceipt,
+    processor,
     to_json,
 )
 from spark_job.settings import JobSettings
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from spark_job.claims import Claim
     from spark_job.featurize import Featurizer
+    from spark_job.progress import Progress
 
 
 class Killed(BaseException):
@@ -490,6 +492,29 @@ class TestLateWorkers:
         use(InlineEngine(), monkeypatch)
         run_in_process(tiny, tmp_path / "out", "next")
         assert_tidy(tmp_path / "out")
+
+
+class MixedEngine(InlineEngine):
+    """As if the first part had been computed on another kind of machine."""
+
+    def run(
+        self, description: str, work: Any, parts: int, progress: Progress | None = None
+    ) -> list[Any]:
+        results = super().run(description, work, parts, progress)
+        if description == "features":
+            results[0] = replace(results[0], processor="aarch64 another")
+        return results
+
+
+def test_several_kinds_of_processor_are_in_the_receipt_and_warned_of(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(MixedEngine(), monkeypatch)
+    run_in_process(tiny, tmp_path, "r")
+    told = read_json(tmp_path / "results/batch/runs/r/run.json")["processors"]
+    assert told.pop("aarch64 another") == 1
+    assert list(told) == [processor()]
+    assert "several kinds of processor computed this run (aarch64 another; " in caplog.text
 
 
 @pytest.mark.job
