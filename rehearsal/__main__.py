@@ -18,6 +18,7 @@ from demo.synthetic import make_batch
 from rehearsal.local_cloud import LocalCloud
 from rehearsal.story import Story
 from spark_job.contract import CURRENT, IMAGES, MODELS, READY, RUN, results_folder, run_folder
+from spark_job.receipts import RunReceipt
 from spark_job.summary import summarize
 
 if TYPE_CHECKING:
@@ -64,12 +65,17 @@ def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
         return 1
     for folder in (results_folder(batch), MODELS):
         cloud.fetch(f"{folder}/", OUTPUT)
-    pointer = OUTPUT / results_folder(batch) / CURRENT
-    current = json.loads(pointer.read_text(encoding="utf-8"))
-    run = OUTPUT / run_folder(batch, current["run"])
-    receipt = json.loads((run / RUN).read_text(encoding="utf-8"))
-    print(f"\n{summarize(receipt)}\n\nFetched to {run}")
+    print(f"\n{published(OUTPUT, batch)}")
     return 0
+
+
+def published(output: Path, batch: str) -> str:
+    """Summarize the published run of a batch that was fetched into a folder."""
+    pointer = output / results_folder(batch) / CURRENT
+    current = json.loads(pointer.read_text(encoding="utf-8"))
+    run = output / run_folder(batch, current["run"])
+    receipt = RunReceipt.from_json((run / RUN).read_bytes(), str(run / RUN))
+    return f"{summarize(receipt)}\n\nFetched to {run}"
 
 
 def _batch(images: Path | None) -> tuple[Path, str]:

@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from rehearsal import __main__ as command
+from tests.spark_job.jobs import run_job
+from tests.spark_job.photographs import plant
 
 pytestmark = pytest.mark.rehearsal
 
@@ -47,6 +49,13 @@ def test_a_path_with_a_space_is_refused_at_once(
         command.main()
     assert ended.value.code == 2
     assert "move '/home/a user/orchard'" in capsys.readouterr().err
+
+
+def test_the_published_run_is_summed_up_at_the_end(tmp_path: Path) -> None:
+    """As a job leaves it, on a cluster or here."""
+    plant(tmp_path / "images", {"Kiwi": 3, "Plum": 2})
+    job = run_job(tmp_path / "images", tmp_path / "out")
+    assert command.published(tmp_path / "out", "batch") == f"{job.out}\nFetched to {job.run}"
 
 
 def _belongs(process: psutil.Process, mark: str) -> bool:
