@@ -92,7 +92,7 @@ def reduce_features(work_uri: str, rows: int) -> dict[str, object]:
 
     with ProcessEngine(warm_up(DEFAULT)) as engine:
         groups = names(group_parts(sizes, min(MOST_MOMENTS, engine.slots)))
-        partial = engine.run("moments", MomentsPass(work, groups, features), len(groups))
+        partial = engine.run("moments", MomentsPass(work, groups, features), range(len(groups)))
         read = (Moments.from_bytes(work.read(one.file)) for one in partial)
         moments = fold(Moments.merge, read, Moments.empty(features))
         clock.lap("moments")
@@ -100,11 +100,12 @@ def reduce_features(work_uri: str, rows: int) -> dict[str, object]:
         clock.lap("fit")
         files, pieces = plan_vectors(rows, model.k, engine.slots)
         groups = names(group_parts(sizes, files * pieces))
-        vectors = engine.run("vectors", ProjectionPass(work, groups, model, IDS), len(groups))
+        projection = ProjectionPass(work, groups, model, IDS)
+        vectors = engine.run("vectors", projection, range(len(groups)))
         if pieces > 1:
             joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
             joining = JoiningPass(work, joined, model.k, IDS)
-            vectors = engine.run("join vectors", joining, len(joined))
+            vectors = engine.run("join vectors", joining, range(len(joined)))
         clock.lap("project")
     if moments.n != rows or sum(one.rows for one in vectors) != rows:
         raise SystemExit(f"{moments.n:,} rows came back of {rows:,}")

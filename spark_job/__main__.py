@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 # Absolute imports: spark-submit runs this file alone, beside the zipped package.
 from spark_job import contract, runs
 from spark_job.arrow import spare_pandas
-from spark_job.errors import JobError, OutputRefusedError
-from spark_job.objects import open_folder
+from spark_job.errors import JobError, OutputRefusedError, UnavailableError
+from spark_job.objects import BusyError, open_folder
 from spark_job.pipeline import run
 from spark_job.receipts import Failure
 from spark_job.runs import State
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("orchard")
 INTERRUPTED = 130
+
+BUSY = re.compile(
+    rf"{BusyError.__module__}\.(?:%s): (.*)"
+    % "|".join(one.__name__ for one in BusyError.__subclasses__())
+)
+"""What Spark says of a worker that met a busy store."""
 
 
 def main() -> int:
@@ -47,8 +53,15 @@ def main() -> int:
     except JobError as error:
         _record_failure(settings, Failure(error.exit_code, type(error).__name__, str(error)))
         return error.exit_code
+    except BusyError as error:
+        _record_failure(settings, _unavailable(f"{error.kind}: {error}"))
+        return UnavailableError.exit_code
     except Exception as error:
         message = _describe(error)
+        busy = BUSY.search(message)
+        if busy is not None:
+            _record_failure(settings, _unavailable(busy[1]))
+            return UnavailableError.exit_code
         if not _is_full(error):
             LOGGER.exception("what went wrong, for a bug report:")
         _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
@@ -94,6 +107,15 @@ def _state(settings: JobSettings) -> State | None:
     with suppress(OSError, JobError):
         return runs.state_of(open_folder(settings.output), settings.batch, settings.run)
     return None
+
+
+def _unavailable(told: str) -> Failure:
+    message = (
+        f"S3 did not do what it was asked for, though it was asked for a minute ({told}); nothing "
+        "was published, and what was done stays in the work folder. Wait a while, or sign in again "
+        "if the credentials expired, and run it again"
+    )
+    return Failure(UnavailableError.exit_code, UnavailableError.__name__, message)
 
 
 def _is_full(error: Exception) -> bool:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING
 
 from spark_job import contract
-from spark_job.errors import JobError, NoImagesError, TooManyRejectsError
+from spark_job.errors import (
+    JobError,
+    NoImagesError,
+    TooManyRejectsError,
+    UnavailableError,
+)
+from spark_job.objects import ExpiredError
 from spark_job.receipts import Counts, Digests, add_up
 
 if TYPE_CHECKING:
@@ -51,21 +58,70 @@ def require_equal(what: str, found: int | str, expected: int | str) -> None:
         )
 
 
-def check_rejects(work: Folder, counts: Counts, most: float) -> None:
-    """Fail the run where more than the share `most` was rejected, or nothing is left."""
-    rate = counts.rejected / counts.listed
-    if rate > most:
-        raise TooManyRejectsError(
-            f"{counts.rejected:,} of {counts.listed:,} images were rejected ({rate:.1%}: "
-            f"{in_words(counts.rejects)}), more than --max-reject-rate "
-            f"{most:g} allows, so nothing was published; see "
-            f"{work.uri}/{contract.REJECTS}, mend or remove the images, or raise the limit"
-        )
+class RejectLimit:
+    """Ends a run as soon as it is certain that too much of it will be rejected.
+
+    Parameters
+    ----------
+    work
+        The run's work folder.
+    listed
+        Images of the batch.
+    most
+        Share of them that may be rejected.
+    """
+
+    def __init__(self, work: Folder, listed: int, most: float) -> None:
+        self._work = work
+        self._listed = listed
+        self._most = most
+        self._rejected = 0
+        self._reasons: Counter[str] = Counter()
+
+    def __call__(self, receipt: PartReceipt) -> None:
+        """Take a part's rejects into account.
+
+        Raises
+        ------
+        TooManyRejectsError
+            Where they are too many by now, whatever comes.
+        """
+        self._rejected += receipt.counts.rejected
+        self._reasons.update(receipt.counts.rejects)
+        if self._rejected / self._listed > self._most:
+            raise TooManyRejectsError(
+                f"{self._rejected:,} of {self._listed:,} images were rejected by the time the run "
+                f"was ended ({self._rejected / self._listed:.1%}: {in_words(self._reasons)}), more "
+                f"than --max-reject-rate {self._most:g} allows, so nothing was published; see "
+                f"{self._work.uri}/{contract.REJECTS}, mend or remove the images, or raise the "
+                "limit"
+            )
+
+
+def require_usable(work: Folder, counts: Counts) -> None:
+    """Fail the run where nothing is left of it."""
     if not counts.featurized:
         raise NoImagesError(
             f"none of the {counts.listed:,} images could be used "
             f"({in_words(counts.rejects)}); see {work.uri}/{contract.REJECTS}"
         )
+
+
+def require_all_read(receipts: list[PartReceipt]) -> None:
+    """Fail the run where the store did not give some images for as long as they were asked for."""
+    busy = add_up(receipt.busy for receipt in receipts)
+    if not busy:
+        return
+    remedy = (
+        "sign in again"
+        if set(busy) == {ExpiredError.kind}
+        else "S3 is busy or out of reach: wait a while"
+    )
+    raise UnavailableError(
+        f"{sum(busy.values()):,} images could not be read, though they were asked for again and "
+        f"again ({in_words(busy)}); nothing was published, and what was done stays in the work "
+        f"folder. {remedy[0].upper()}{remedy[1:]}, and run it again"
+    )
 
 
 def in_words(counts: dict[str, int]) -> str:

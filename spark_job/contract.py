@@ -47,6 +47,7 @@ FAILURE: Final = "failure.json"
 LISTING: Final = "listing"
 FEATURES: Final = "features"
 REJECTS: Final = "rejects"
+POSTPONED: Final = "postponed"
 VECTORS: Final = "vectors"
 PARTS: Final = "parts"
 

@@ -31,6 +31,12 @@ class TooManyRejectsError(JobError):
     exit_code = 4
 
 
+class UnavailableError(JobError):
+    """The store is busy, or the credentials expired: run it again later. Exit code 5."""
+
+    exit_code = 5
+
+
 class RejectedImageError(Exception):
     """One image cannot be used; it becomes a row of the rejects table, never a failed run.
 
@@ -39,7 +45,8 @@ class RejectedImageError(Exception):
     stage
         Where it fell out: ``read``, ``decode`` or ``infer``.
     reason
-        One of the words documented in :mod:`spark_job.decode` and :mod:`spark_job.reading`.
+        One of the words documented in :mod:`spark_job.decode`, :mod:`spark_job.isolation` and
+        :mod:`spark_job.reading`.
     detail
         What exactly was wrong, for a person.
     """
@@ -49,3 +56,7 @@ class RejectedImageError(Exception):
         self.stage = stage
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[RejectedImageError], tuple[str, str, str]]:
+        """Pickle it by its parts."""
+        return type(self), (self.stage, self.reason, self.detail)

@@ -21,7 +21,7 @@ from pyarrow import csv, parquet
 
 from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import Folder, open_folder
+from spark_job.objects import BusyError, Folder, open_folder
 from spark_job.receipts import add_digests, digest
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ def require_folder(folder: Folder) -> None:
             return
         parent, _, name = folder.uri.rpartition("/")
         is_file = bool(parent and name) and name in open_folder(parent or "/").files()
+    except BusyError:
+        raise
     except OSError as error:
         raise UsageError(f"cannot look at {folder.uri}: {error}") from error
     except UsageError:  # a bucket without a prefix has no parent
@@ -148,6 +150,8 @@ def list_images(folder: Folder) -> Listing:
         raise UsageError(
             f"{folder.uri} holds a file whose name is not UTF-8 ({error.object!r}); rename it"
         ) from error
+    except BusyError:
+        raise
     except OSError as error:
         raise UsageError(f"cannot list {folder.uri}: {error}") from error
     return _sorted(pa.concat_tables(tables) if tables else FOUND.empty_table(), ignored)
@@ -176,6 +180,8 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
         del content
     except FileNotFoundError:
         raise UsageError(f"there is no manifest at {uri}") from None
+    except BusyError:
+        raise
     except (OSError, KeyError, pa.ArrowException) as error:
         raise UsageError(
             f"cannot read the manifest {uri}: {error}; it is a CSV or Parquet file with a column "
@@ -204,6 +210,32 @@ def plan_parts(images: int, slots: int, mean_bytes: float = 0.0) -> list[int]:
         parts.append(size)
         images -= size
     return parts
+
+
+def spread(parts: list[int], slots: int) -> tuple[list[int], list[int]]:
+    """Deal parts so that those which run together lie far apart among the images.
+
+    S3 divides its load by the beginnings of keys: `slots` neighbours at a time would ask one place
+    for everything.
+
+    Parameters
+    ----------
+    parts
+        Sizes in the order in which they will run.
+    slots
+        Parts that run together.
+
+    Returns
+    -------
+    list, list
+        Sizes of the parts by their numbers, which follow the images' order, and the numbers in the
+        order in which they will run.
+    """
+    by_stretch = sorted(range(len(parts)), key=lambda turn: (turn % slots, turn))
+    turns = [0] * len(parts)
+    for number, turn in enumerate(by_stretch):
+        turns[turn] = number
+    return [parts[turn] for turn in by_stretch], turns
 
 
 def write_listing(work: Folder, listing: Listing, parts: list[int]) -> str:

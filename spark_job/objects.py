@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from spark_job.errors import UsageError
 
@@ -33,6 +33,55 @@ class ConflictError(Exception):
 
 class FileTooLargeError(Exception):
     """A file has more bytes than its reader accepts; its only argument is their number."""
+
+
+class RefusedError(PermissionError):
+    """The store knows who asks, and does not give: nobody need ask again."""
+
+
+class NoSuchBucketError(OSError):
+    """There is no such bucket."""
+
+
+class BusyError(OSError):
+    """The store did not do what it was asked for, and may later."""
+
+    kind: ClassVar[str]
+    """What the store did, in a word or two."""
+
+    passes: ClassVar[bool] = True
+    """Whether waiting may help."""
+
+
+class ThrottledError(BusyError):
+    """It was asked for too much."""
+
+    kind = "throttled"
+
+
+class TimedOutError(BusyError):
+    """It did not answer in time."""
+
+    kind = "timed out"
+
+
+class ResetError(BusyError):
+    """The connection broke, or could not be made, or ended before the content did."""
+
+    kind = "connection lost"
+
+
+class ServerError(BusyError):
+    """Something failed inside of the store."""
+
+    kind = "server error"
+
+
+class ExpiredError(BusyError):
+    """The credentials were good once; the user has to sign in again."""
+
+    kind = "credentials expired"
+    passes = False
 
 
 @dataclass(frozen=True)
@@ -55,8 +104,18 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a file holds, and the version that it was read in; see `Entry`."""
+
+    bytes: bytes
+    version: str | None
+
+
+@dataclass(frozen=True)
 class Folder(ABC):
     """A folder; its methods raise OSError where it cannot be reached.
+
+    In S3 each method but `read_once` asks again for a minute before it raises a `BusyError`.
 
     Attributes
     ----------
@@ -89,6 +148,28 @@ class Folder(ABC):
             Where it cannot be read; FileNotFoundError where it is not there.
         FileTooLargeError
             Where it has more than `limit` bytes; then none of them is read.
+        """
+
+    @abstractmethod
+    def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
+        """Read the file `name` as it is now, without asking again.
+
+        Parameters
+        ----------
+        name, limit
+            See `read`.
+        version
+            That it had when it was listed, if it is known: in S3 the request asks for it, and the
+            file as it is now is read where it has changed.
+
+        Raises
+        ------
+        BusyError
+            Where the store may give it later.
+        RefusedError
+            Where it will not.
+        OSError, FileTooLargeError
+            See `read`.
         """
 
     @abstractmethod
@@ -208,6 +289,17 @@ class LocalFolder(Folder):
 
     def read(self, name: str, *, limit: int | None = None) -> bytes:
         """Read the file `name`; see `Folder.read`."""
+        return self._read(name, limit).bytes
+
+    def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
+        """Read the file `name` as it is now; see `Folder.read_once`."""
+        del version  # what is opened is what is there now
+        try:
+            return self._read(name, limit)
+        except PermissionError as error:
+            raise RefusedError(str(error)) from error
+
+    def _read(self, name: str, limit: int | None) -> Content:
         path = f"{self.path}/{name}"
         # Without blocking, or a pipe would be waited for.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -215,7 +307,7 @@ class LocalFolder(Folder):
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(f"{path} is no regular file")
             require_at_most(limit, status.st_size)
-            return file.read()
+            return Content(file.read(), _version(status))
 
     def entries(self) -> Iterator[Entry]:
         """Name every file below this folder, through links too."""
@@ -241,8 +333,7 @@ class LocalFolder(Folder):
                 if stat.S_ISDIR(status.st_mode):
                     yield from self._entries(entry.path, f"{prefix}{entry.name}/", (*above, here))
                 elif stat.S_ISREG(status.st_mode):
-                    version = f"{status.st_mtime_ns}-{status.st_size}"
-                    yield Entry(prefix + entry.name, status.st_size, version)
+                    yield Entry(prefix + entry.name, status.st_size, _version(status))
 
     def folders(self) -> list[str]:
         """Name the folders right in this one, sorted."""
@@ -363,6 +454,10 @@ def require_at_most(limit: int | None, size: int) -> None:
     """Raise `FileTooLargeError` for a file of more than `limit` bytes."""
     if limit is not None and size > limit:
         raise FileTooLargeError(size)
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}"
 
 
 def _tag(content: bytes) -> str:

@@ -14,8 +14,7 @@ from spark_job.moments import Moments
 from spark_job.receipts import add_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from spark_job.engines import Attempt
     from spark_job.objects import Folder
     from spark_job.pca import PCAModel
 
@@ -79,7 +78,7 @@ class MomentsPass:
     groups: list[list[str]]
     features: int
 
-    def __call__(self, group: int, _report: Callable[[int], None]) -> MomentsReceipt:
+    def __call__(self, group: int, _attempt: Attempt) -> MomentsReceipt:
         """Write the moments of group number `group`."""
         moments = Moments.empty(self.features)
         digests = []
@@ -122,7 +121,7 @@ class ProjectionPass:
     model: PCAModel
     ids: dict[str, str]
 
-    def __call__(self, group: int, _report: Callable[[int], None]) -> VectorsReceipt:
+    def __call__(self, group: int, _attempt: Attempt) -> VectorsReceipt:
         """Write the vectors of group number `group`."""
         schema = tables.vectors_schema(self.model.k)
         file = f"{PIECES}/{tables.attempt_name(group, secrets.token_hex(8))}"
@@ -153,7 +152,7 @@ class JoiningPass:
     k: int
     ids: dict[str, str]
 
-    def __call__(self, number: int, _report: Callable[[int], None]) -> VectorsReceipt:
+    def __call__(self, number: int, _attempt: Attempt) -> VectorsReceipt:
         """Write file number `number`."""
         name = tables.attempt_name(number, secrets.token_hex(8))
         file = f"{contract.VECTORS}/{name}"

@@ -7,19 +7,29 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 from spark_job import contract, runs, tables
-from spark_job.accounting import account, check_rejects, in_words, require_equal
+from spark_job.accounting import (
+    RejectLimit,
+    account,
+    in_words,
+    require_all_read,
+    require_equal,
+    require_usable,
+)
 from spark_job.claims import now
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
-from spark_job.featurize import Featurizer, warm_up
+from spark_job.featurize import Featurizer, SecondPass, warm_up
 from spark_job.listing import (
+    PART_IMAGES,
     list_images,
     plan_parts,
     read_manifest,
     require_folder,
+    spread,
     write_listing,
 )
 from spark_job.models import current_model, fit_model
@@ -28,6 +38,7 @@ from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
 from spark_job.passes import JoiningPass, MomentsPass, ProjectionPass, group_parts, plan_vectors
 from spark_job.progress import Progress
+from spark_job.reading import require_readable
 from spark_job.receipt_tables import write_parts, write_receipt, write_variance
 from spark_job.receipts import Clock, ModelReceipt, RunReceipt, add_digests, add_up, versions
 
@@ -165,23 +176,55 @@ class _Work:
         work = self.claim.work
         listing = _list(self.settings, self.images)
         LOGGER.info("%s images", f"{len(listing):,}")
-        sizes = plan_parts(len(listing), self.engine.slots, listing.mean_bytes)
+        require_readable(self.images, listing)
+        planned = plan_parts(len(listing), self.engine.slots, listing.mean_bytes)
+        sizes, order = spread(planned, self.engine.slots)
         digest = write_listing(work, listing, sizes)
         self.clock.lap("list and start")
         featurizer = Featurizer(self.images, work, self.card, self.settings.max_pixels)
+        limit = RejectLimit(work, len(listing), self.settings.max_reject_rate)
         with Progress(sizes, work) as progress:
-            receipts = self.engine.run("features", featurizer, len(sizes), progress)
+            receipts = self.engine.run("features", featurizer, order, progress, limit)
+        again = self._ask_again(featurizer, receipts, limit)
         self.clock.lap("featurize")
         self.claim.require()
+        require_all_read(again)
+        receipts += again
         counts, digests = account(listing, digest, receipts)
-        check_rejects(work, counts, self.settings.max_reject_rate)
+        require_usable(work, counts)
         return _Featurized(counts, digests, receipts)
+
+    def _ask_again(
+        self, featurizer: Featurizer, receipts: list[PartReceipt], limit: RejectLimit
+    ) -> list[PartReceipt]:
+        """Ask once more for the images that the store did not give, in parts of their own."""
+        files = [one.postponed for one in receipts if one.postponed is not None]
+        if not files:
+            return []
+        rows = [sum(one.busy.values()) for one in receipts if one.postponed is not None]
+        LOGGER.warning(
+            "%s images were not given (%s); they are asked for again, gently",
+            f"{sum(rows):,}",
+            in_words(add_up(one.busy for one in receipts)),
+        )
+        groups = group_parts(rows, max(self.engine.slots, sum(rows) // PART_IMAGES))
+        second = SecondPass(
+            **vars(featurizer),
+            groups=[[files[number] for number in group] for group in groups],
+            first=len(receipts),
+            since=time(),
+        )
+        sizes = [sum(rows[number] for number in group) for group in groups]
+        with Progress(sizes, self.claim.work) as progress:
+            return self.engine.run(
+                "postponed features", second, range(len(groups)), progress, limit
+            )
 
     def _moments(self, featurized: _Featurized) -> Moments:
         work, rows = self.claim.work, featurized.rows
         groups = featurized.files(group_parts(rows, min(MOST_MOMENTS, self.engine.slots)))
         moments_pass = MomentsPass(work, groups, self.card.features)
-        partial = self.engine.run("moments", moments_pass, len(groups))
+        partial = self.engine.run("moments", moments_pass, range(len(groups)))
         # In the groups' order, so that the last bits do not depend on which task ended first.
         merged = (Moments.from_bytes(work.read(one.file)) for one in partial)
         moments = reduce(Moments.merge, merged, Moments.empty(self.card.features))
@@ -197,11 +240,11 @@ class _Work:
         files, pieces = plan_vectors(sum(rows), model.card.k, self.engine.slots)
         groups = featurized.files(group_parts(rows, files * pieces))
         projection = ProjectionPass(work, groups, model.pca, ids)
-        vectors = self.engine.run("vectors", projection, len(groups))
+        vectors = self.engine.run("vectors", projection, range(len(groups)))
         if pieces > 1:
             joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
             joining = JoiningPass(work, joined, model.card.k, ids)
-            vectors = self.engine.run("join vectors", joining, len(joined))
+            vectors = self.engine.run("join vectors", joining, range(len(joined)))
         require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
         self.clock.lap("project")
         return vectors

@@ -1,27 +1,35 @@
 """Reading a part's images ahead of the network.
 
 Reasons for a reject at stage ``read``: ``missing`` (vanished, or a manifest named what is not
-there), ``too-large``, ``unreadable``.
+there), ``refused`` (these credentials may not read it), ``too-large``, ``unreadable``.
+
+An image that a busy store does not give is no reject: it is *postponed*, and asked for in a second
+pass after all the others.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
+from functools import partial
+from itertools import count
+from threading import Condition
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING
 
-from spark_job.errors import RejectedImageError
-from spark_job.objects import FileTooLargeError
+from spark_job.errors import RejectedImageError, UsageError
+from spark_job.listing import Image
+from spark_job.objects import BusyError, FileTooLargeError, RefusedError
+from spark_job.retries import patiently, pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from concurrent.futures import Future
 
-    from spark_job.listing import Image
-    from spark_job.objects import Folder
+    from spark_job.listing import Listing
+    from spark_job.objects import Content, Folder
 
-    Content = bytes | RejectedImageError
+    Read = Content | RejectedImageError | BusyError
 
 MAX_BYTES = 256_000_000
 """A larger file is not read: 64 megapixels take less in any format, uncompressed RGBA included."""
@@ -38,17 +46,148 @@ BUNDLE_BYTES = 250_000
 READ_AHEAD_BYTES = 128_000_000
 """Bytes in flight per task, so that large photographs do not fill the memory."""
 
-READ_AGAIN_AFTER = (0.5, 2.0, 8.0)
-"""Seconds to wait before an object that S3 did not give is asked for again."""
+IMAGE_AGAIN = 2.0
+"""Seconds for which one image is asked for before it is postponed."""
+
+FIRST_PATIENCE = 5.0
+"""Seconds without a success after which the rest of a part is postponed unasked."""
+
+SECOND_READERS = 4
+"""Requests under way, per process, for what was postponed."""
+
+SECOND_PATIENCE = 90.0
+"""Seconds without a success after which what was postponed is given up."""
+
+SHRINK_EVERY = 0.2
+"""Seconds between two reductions of the requests under way: those refused together count once."""
+
+TRIED = 32
+"""Images that are tried before a batch is begun."""
+
+FAILURES = 8
+"""Failures in a row without which patience does not end."""
 
 
-def read_ahead(folder: Folder, images: Sequence[Image]) -> Iterator[tuple[Image, Content]]:
-    """Yield each image with its bytes, or with why they cannot be had, in order.
+class Pace:
+    """How many requests this process has under way, and whether more are worth making.
+
+    Additive increase, multiplicative decrease (D.-M. Chiu, R. Jain, Computer Networks and ISDN
+    Systems 17(1), 1989): one more for each round of requests that succeed, half where one fails.
+
+    Parameters
+    ----------
+    most
+        Requests under way at the same time.
+    patience
+        Seconds without a success after which it gives up.
+    image_again
+        Seconds for which one image is asked for; None until it gives up.
+    """
+
+    def __init__(self, most: int, patience: float, image_again: float | None) -> None:
+        self._most = most
+        self._patience = patience
+        self._image_again = image_again
+        self._changed = Condition()
+        self._limit = float(most)
+        self._under_way = 0
+        self._shrunk = 0.0
+        self.begin(monotonic())
+
+    def begin(self, since: float) -> None:
+        """Begin with a part: nothing has succeeded since `since`, and nothing failed."""
+        with self._changed:
+            self._last_success = since
+            self._failures = 0
+            self._last: BusyError | None = None
+
+    def read(self, folder: Folder, image: Image) -> Content:
+        """Read an image when its turn comes.
+
+        Raises
+        ------
+        BusyError
+            Where the store did not give it.
+        OSError, FileTooLargeError
+            See `Folder.read_once`.
+        """
+        start = monotonic()
+        for attempt in count():
+            self._wait_for_turn()
+            failure: BusyError | None = None
+            try:
+                return folder.read_once(image.path, limit=MAX_BYTES, version=image.version)
+            except BusyError as error:
+                failure = error
+            finally:
+                self._end_turn(failure)
+            wait = pause(attempt)
+            late = self._image_again and monotonic() + wait - start > self._image_again
+            if late or self._has_given_up() or (attempt and not failure.passes):
+                raise failure
+            sleep(wait)
+        raise AssertionError("it returns or raises")
+
+    def _wait_for_turn(self) -> None:
+        with self._changed:
+            while not self._has_given_up() and self._under_way >= max(1, int(self._limit)):
+                self._changed.wait()
+            if self._last is not None and self._has_given_up():
+                raise type(self._last)(str(self._last))
+            self._under_way += 1
+
+    def _end_turn(self, failure: BusyError | None) -> None:
+        now = monotonic()
+        with self._changed:
+            self._under_way -= 1
+            self._last = failure
+            if failure is None:
+                self._last_success = now
+                self._failures = 0
+                self._limit = min(self._most, self._limit + 1 / self._limit)
+                self._changed.notify(2)
+                return
+            self._failures += 1
+            if now - self._shrunk > SHRINK_EVERY:
+                self._shrunk = now
+                self._limit = max(1.0, self._limit / 2)
+            self._changed.notify_all()
+
+    def _has_given_up(self) -> bool:
+        return self._failures >= FAILURES and monotonic() - self._last_success > self._patience
+
+
+def first_pace(folder: Folder) -> Pace:
+    """Pace of a part that is read for the first time; one for all parts that a process reads."""
+    pace = _PACES.setdefault((folder.uri, None), Pace(READERS, FIRST_PATIENCE, IMAGE_AGAIN))
+    pace.begin(monotonic())
+    return pace
+
+
+def second_pace(folder: Folder, since: float) -> Pace:
+    """Pace for what was postponed, in a pass that began at the time `since`: few, but patiently."""
+    known = _PACES.get((folder.uri, since))
+    if known is not None:
+        return known
+    pace = _PACES[folder.uri, since] = Pace(SECOND_READERS, SECOND_PATIENCE, None)
+    pace.begin(monotonic() - max(0.0, time() - since))
+    return pace
+
+
+_PACES: dict[tuple[str, float | None], Pace] = {}
+"""Of this process, by folder and pass: what is learnt in one part is known in the next."""
+
+
+def read_ahead(
+    folder: Folder, images: Sequence[Image], pace: Pace | None = None
+) -> Iterator[tuple[Image, Read]]:
+    """Yield each image with its content, or with why it cannot be had, in order.
 
     Threads read up to `READERS` bundles or `READ_AHEAD_BYTES` ahead of the caller. An image whose
     size a manifest did not tell counts as the largest seen so far.
     """
-    waiting: deque[tuple[list[Image], int, Future[list[Content]]]] = deque()
+    pace = pace or first_pace(folder)
+    waiting: deque[tuple[list[Image], int, Future[list[Read]]]] = deque()
     ahead = 0
     unknown = READ_AHEAD_BYTES // 4
     largest = 0
@@ -58,16 +197,16 @@ def read_ahead(folder: Folder, images: Sequence[Image]) -> Iterator[tuple[Image,
             while True:
                 while start < len(images) and len(waiting) < READERS and ahead < READ_AHEAD_BYTES:
                     bundle, size = _bundle(images, start, unknown)
-                    waiting.append((bundle, size, pool.submit(_read_all, folder, bundle)))
+                    waiting.append((bundle, size, pool.submit(_read_all, folder, bundle, pace)))
                     ahead += size
                     start += len(bundle)
                 if not waiting:
                     return
                 bundle, size, future = waiting.popleft()
-                for image, content in zip(bundle, future.result(), strict=True):
-                    if isinstance(content, bytes):
-                        unknown = largest = max(largest, len(content))
-                    yield image, content
+                for image, read in zip(bundle, future.result(), strict=True):
+                    if not isinstance(read, Exception):
+                        unknown = largest = max(largest, len(read.bytes))
+                    yield image, read
                 ahead -= size
         finally:
             pool.shutdown(cancel_futures=True)
@@ -87,22 +226,64 @@ def _bundle(images: Sequence[Image], start: int, unknown: int) -> tuple[list[Ima
     return bundle, total
 
 
-def _read_all(folder: Folder, images: list[Image]) -> list[Content]:
-    return [_read(folder, image) for image in images]
+def _read_all(folder: Folder, images: list[Image], pace: Pace) -> list[Read]:
+    return [_read(folder, image, pace) for image in images]
 
 
-def _read(folder: Folder, image: Image) -> Content:
-    for pause in (*READ_AGAIN_AFTER, None):
-        try:
-            return folder.read(image.path, limit=MAX_BYTES)
-        except FileNotFoundError as error:
-            return RejectedImageError("read", "missing", str(error))
-        except FileTooLargeError as error:
-            detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"
-            return RejectedImageError("read", "too-large", detail)
-        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            lasting = folder.is_local or isinstance(error, ValueError) or "Denied" in str(error)
-            if lasting or pause is None:
-                return RejectedImageError("read", "unreadable", str(error))
-            sleep(pause)
-    raise AssertionError("the last attempt returns")
+def _read(folder: Folder, image: Image, pace: Pace) -> Read:
+    try:
+        if folder.is_local:
+            return folder.read_once(image.path, limit=MAX_BYTES, version=None)
+        return pace.read(folder, image)
+    except BusyError as error:
+        return error
+    except FileNotFoundError as error:
+        return RejectedImageError("read", "missing", str(error))
+    except RefusedError as error:
+        return RejectedImageError("read", "refused", str(error))
+    except FileTooLargeError as error:
+        detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"
+        return RejectedImageError("read", "too-large", detail)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return RejectedImageError("read", "unreadable", str(error))
+
+
+def require_readable(folder: Folder, listing: Listing) -> None:
+    """Try some images of a batch before anything is begun for it.
+
+    Raises
+    ------
+    UsageError
+        Where none of them may be read.
+    BusyError
+        Where the store gives none, for a minute.
+    """
+    places = range(0, len(listing), max(1, len(listing) // TRIED))
+    tried = [Image(**row) for place in places for row in listing.rows(place, 1).to_pylist()]
+    with ThreadPoolExecutor(READERS) as pool:
+        failures = list(pool.map(partial(_failure, folder), tried))
+    if all(isinstance(failure, BusyError) for failure in failures):
+        failures = [patiently(lambda: _failure_but_busy(folder, tried[0]))]
+    if all(isinstance(failure, RefusedError) for failure in failures):
+        raise UsageError(
+            f"none of {len(tried)} images tried in {folder.uri} may be read ({failures[0]}); check "
+            "the credentials, the bucket's policy and its key"
+        )
+
+
+def _failure(folder: Folder, image: Image) -> Exception | None:
+    """Ask for an image and not for its bytes."""
+    try:
+        folder.read_once(image.path, limit=0, version=image.version)
+    except FileTooLargeError:
+        return None
+    except (OSError, ValueError) as error:
+        return error
+    return None
+
+
+def _failure_but_busy(folder: Folder, image: Image) -> Exception | None:
+    failure = _failure(folder, image)
+    if isinstance(failure, BusyError):
+        raise failure
+    return failure

@@ -105,6 +105,9 @@ class PartReceipt:
         The kind of processor that computed it.
     versions
         Of the packages that it was computed with.
+    postponed, busy
+        Name of the file of images that the store did not give for now, if there are any, and how
+        many for which reason. They are not counted, nor in the digests: another part has them.
     """
 
     part: int
@@ -116,6 +119,8 @@ class PartReceipt:
     seconds: dict[str, float]
     processor: str
     versions: dict[str, str]
+    postponed: str | None = None
+    busy: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Serialize, readable by a person."""

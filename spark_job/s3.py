@@ -8,32 +8,64 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
-from time import sleep
-from typing import TYPE_CHECKING, Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any
 
 from spark_job.errors import UsageError
-from spark_job.objects import ConflictError, Entry, Folder, require_at_most
+from spark_job.objects import (
+    ConflictError,
+    Content,
+    Entry,
+    ExpiredError,
+    Folder,
+    NoSuchBucketError,
+    RefusedError,
+    ResetError,
+    ServerError,
+    ThrottledError,
+    TimedOutError,
+    require_at_most,
+)
+from spark_job.retries import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from obstore import WritableFile
     from obstore.store import S3Store
 
-S3_TIMEOUT = "60s"
-"""For one request; S3 answers in a tenth of a second, or is asked again."""
+CONNECT_TIMEOUT = 5
+READ_TIMEOUT = 20
+"""Seconds to wait for a connection, and for an answer or more of it; S3 begins in a tenth."""
+
+WRITE_TIMEOUT = 120
+"""Seconds to wait for the answer to a write, its sending included: 5 MB on a slow line."""
+
+WHOLE_TIMEOUT = 600
+"""Seconds for one request in all."""
 
 LIST_AT_ONCE = 1000
 """Objects per listing request, which is S3's own limit."""
 
-AGAIN_AFTER = (0.2, 1.0, 4.0)
-"""Seconds to wait before a request is repeated that obstore does not repeat by itself."""
+IN_MEMORY = 32_000_000
+"""Bytes of a file that are kept in memory until they are uploaded; more go to a temporary file."""
+
+UPLOADS = 4
+"""Parts of a large file that are uploaded side by side."""
 
 LISTINGS = 16
 """Folders of a bucket that are listed side by side."""
+
+
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
+"""Codes of S3's answers, where the status alone does not tell."""
+
+
+class ChangedError(OSError):
+    """An object is not what it was when it was listed."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +88,7 @@ class S3Folder(Folder):
 
     @property
     def _store(self) -> S3Store:
-        return _store(self.bucket)
+        return _store(self.bucket, READ_TIMEOUT)
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
@@ -70,37 +102,45 @@ class S3Folder(Folder):
         import obstore
         from obstore.exceptions import InvalidPathError
 
-        with _as_os_errors():
-            try:
+        def look() -> bool:
+            with _as_os_errors(InvalidPathError):
                 return bool(next(obstore.list(self._store, self.prefix or None, chunk_size=1), []))
-            except InvalidPathError:
-                return True
+
+        try:
+            return patiently(look)
+        except InvalidPathError:
+            return True
 
     def read(self, name: str, *, limit: int | None = None) -> bytes:
         """Read the file `name`, in one request; see `Folder.read`."""
+        return patiently(lambda: self._get(name, limit, None)).bytes
+
+    def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
+        """Read the file `name` as it is now, in one request; see `Folder.read_once`."""
+        try:
+            return self._get(name, limit, version)
+        except ChangedError:
+            return self._get(name, limit, None)
+
+    def _get(self, name: str, limit: int | None, version: str | None) -> Content:
+        """Read a file, or only the `version` of it that is wanted."""
         import obstore
 
         with _as_os_errors():
             try:
-                found = obstore.get(self._store, self._key(name))
+                options: Any = None if version is None else {"if_match": version}
+                found = obstore.get(self._store, self._key(name), options=options)
             except ValueError:  # a key that the store's library cannot name
-                return self._read_odd(name, limit)
+                return self._get_odd(name, limit, version)
             require_at_most(limit, found.meta["size"])
-            return found.bytes().to_bytes()
+            return Content(found.bytes().to_bytes(), found.meta["e_tag"])
 
-    def _read_odd(self, name: str, limit: int | None) -> bytes:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            found = _client().get_object(Bucket=self.bucket, Key=self._key(name))
+    def _get_odd(self, name: str, limit: int | None, version: str | None) -> Content:
+        options = {} if version is None else {"IfMatch": version}
+        with _boto3_as_os_errors():
+            found = _client().get_object(Bucket=self.bucket, Key=self._key(name), **options)
             require_at_most(limit, found["ContentLength"])
-            content: bytes = found["Body"].read()
-        except ClientError as error:
-            missing = error.response["ResponseMetadata"]["HTTPStatusCode"] == 404
-            raise (FileNotFoundError if missing else OSError)(str(error)) from error
-        except BotoCoreError as error:
-            raise OSError(str(error)) from error
-        return content
+            return Content(found["Body"].read(), found["ETag"])
 
     def entries(self) -> Iterator[Entry]:
         """Name every file below this folder; the folders in it are listed side by side."""
@@ -122,15 +162,26 @@ class S3Folder(Folder):
         return (Entry(one["path"][start:], one["size"], one["e_tag"]) for one in objects)
 
     def _blocks(self) -> Iterator[list[Any]]:
+        from obstore.exceptions import InvalidPathError
+
+        last: str | None = None
+        try:
+            while block := patiently(partial(self._block, last)):
+                yield self._without_marker(block)
+                last = block[-1]["path"]
+        except InvalidPathError:  # some may come twice: a listing keeps each once
+            yield from self._odd_blocks()
+
+    def _block(self, after: str | None) -> list[Any]:
+        """List the keys that follow the key `after`; nothing where none does."""
         import obstore
         from obstore.exceptions import InvalidPathError
 
-        with _as_os_errors():
-            try:
-                listed = obstore.list(self._store, self.prefix or None, chunk_size=LIST_AT_ONCE)
-                yield from map(self._without_marker, listed)
-            except InvalidPathError:  # some may come twice: a listing keeps each once
-                yield from self._odd_blocks()
+        with _as_os_errors(InvalidPathError):
+            listed = obstore.list(
+                self._store, self.prefix or None, offset=after, chunk_size=LIST_AT_ONCE
+            )
+            return list(next(listed, []))
 
     def _without_marker(self, objects: Iterable[Any]) -> list[Any]:
         """Take out the empty object by which S3's console shows this folder."""
@@ -138,19 +189,18 @@ class S3Folder(Folder):
 
     def _odd_blocks(self) -> Iterator[list[Any]]:
         """List with boto3, which takes keys with an empty component or a control character."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         prefix = f"{self.prefix}/" if self.prefix else ""
-        try:
-            pages = _client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
-                yield [
-                    {"path": one["Key"], "size": one["Size"], "e_tag": one["ETag"]}
-                    for one in page.get("Contents", [])
-                    if not one["Key"].endswith("/")
-                ]
-        except (BotoCoreError, ClientError) as error:
-            raise OSError(str(error)) from error
+        last = ""
+        while True:
+            page = patiently(partial(_odd_page, self.bucket, prefix, last))
+            yield [
+                {"path": one["Key"], "size": one["Size"], "e_tag": one["ETag"]}
+                for one in page.get("Contents", [])
+                if not one["Key"].endswith("/")
+            ]
+            if not page["IsTruncated"]:
+                return
+            last = page["Contents"][-1]["Key"]
 
     def folders(self) -> list[str]:
         """Name the folders right in this one, sorted."""
@@ -165,23 +215,37 @@ class S3Folder(Folder):
         import obstore
         from obstore.exceptions import InvalidPathError
 
-        with _as_os_errors(InvalidPathError):
-            return obstore.list_with_delimiter(self._store, self.prefix or None)
+        def look() -> Any:
+            with _as_os_errors(InvalidPathError):
+                return obstore.list_with_delimiter(self._store, self.prefix or None)
+
+        return patiently(look)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[io.RawIOBase]:
-        """Open `name` for writing; it is uploaded when the block ends, in parts if it is large."""
-        import obstore
-
-        with _as_os_errors(), obstore.open_writer(self._store, self._key(name)) as stream:
-            yield _Upload(stream)
+    def create(self, name: str) -> Iterator[IO[bytes]]:
+        """Open `name` for writing; it is uploaded when the block ends."""
+        with SpooledTemporaryFile(IN_MEMORY) as stream:
+            yield stream
+            self._put(name, stream)
 
     def write(self, name: str, content: bytes) -> None:
         """Write the file `name`."""
+        self._put(name, io.BytesIO(content))
+
+    def _put(self, name: str, stream: IO[bytes]) -> None:
         import obstore
 
-        with _as_os_errors():
-            obstore.put(self._store, self._key(name), content)
+        def put() -> None:
+            stream.seek(0)
+            with _as_os_errors():
+                obstore.put(
+                    _store(self.bucket, WRITE_TIMEOUT),
+                    self._key(name),
+                    stream,
+                    max_concurrency=UPLOADS,
+                )
+
+        patiently(put)
 
     def copy(self, name: str, target: Folder, target_name: str) -> None:
         """Copy a file on the server's side."""
@@ -189,24 +253,29 @@ class S3Folder(Folder):
 
         if not isinstance(target, S3Folder) or target.bucket != self.bucket:
             raise TypeError(f"{target.uri} is not in the bucket {self.bucket}")
-        with _as_os_errors():
-            obstore.copy(self._store, self._key(name), target._key(target_name))
+        store, source, to = (
+            _store(self.bucket, WRITE_TIMEOUT),
+            self._key(name),
+            target._key(target_name),
+        )
+
+        def copy() -> None:
+            with _as_os_errors():
+                obstore.copy(store, source, to)
+
+        patiently(copy)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files."""
         import obstore
 
+        def delete(keys: list[str]) -> None:
+            with _as_os_errors():
+                obstore.delete(self._store, keys)
+
         keys = [self._key(name) for name in names]
         for start in range(0, len(keys), LIST_AT_ONCE):
-            for pause in (*AGAIN_AFTER, None):  # obstore does not ask again here
-                try:
-                    with _as_os_errors():
-                        obstore.delete(self._store, keys[start : start + LIST_AT_ONCE])
-                    break
-                except OSError:
-                    if pause is None:
-                        raise
-                    sleep(pause)
+            patiently(partial(delete, keys[start : start + LIST_AT_ONCE]))
 
     def clear(self) -> None:
         """Delete all that lies below this folder."""
@@ -218,17 +287,14 @@ class S3Folder(Folder):
         The folder is listed first: asking for an object that is not there may be refused instead
         of answered, unless the whole bucket may be listed.
         """
-        import obstore
-
         parent, _, last = name.rpartition("/")
         if last not in (self / parent if parent else self).files():
             return None
-        with _as_os_errors():
-            try:
-                found = obstore.get(self._store, self._key(name))
-            except FileNotFoundError:
-                return None
-            return found.bytes().to_bytes(), str(found.meta["e_tag"])
+        try:
+            found = patiently(lambda: self._get(name, None, None))
+        except FileNotFoundError:
+            return None
+        return found.bytes, str(found.version)
 
     def swap(self, name: str, content: bytes, expected: str | None) -> str:
         """Write with ``If-Match`` or ``If-None-Match``.
@@ -236,49 +302,34 @@ class S3Folder(Folder):
         A request whose answer was lost may have been carried out, and S3 may refuse one for
         another that came to nothing (409): after a failure what is there now decides.
         """
+        return patiently(lambda: self._swap(name, content, expected))
+
+    def _swap(self, name: str, content: bytes, expected: str | None) -> str:
         import obstore
-        from obstore.exceptions import BaseError, PermissionDeniedError
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
         mode: Any = "create" if expected is None else {"e_tag": expected}
-        for pause in (*AGAIN_AFTER, None):
-            try:
-                done = obstore.put(
-                    self._store, self._key(name), content, mode=mode, use_multipart=False
-                )
-                return str(done["e_tag"])
-            except (BaseError, FileNotFoundError) as error:
-                found = self.read_tagged(name)
-                if found is not None and found[0] == content:
-                    return found[1]
-                if (found and found[1]) != expected:
-                    raise ConflictError(
-                        f"{self.uri}/{name} was written by somebody else"
-                    ) from error
-                if pause is None or isinstance(error, PermissionDeniedError):
-                    raise OSError(_in_s3s_words(str(error))) from error
-                sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
-
-
-class _Upload(io.RawIOBase):
-    """obstore's writer as the standard library's kind of file, which pyarrow wants."""
-
-    def __init__(self, stream: WritableFile) -> None:
-        self._stream = stream
-
-    def writable(self) -> bool:
-        """True."""
-        return True
-
-    def write(self, content: Any) -> int:
-        """Upload `content` after what was written before."""
-        # A copy: obstore reads it later, when pyarrow writes other things into its buffer.
-        return self._stream.write(bytes(content))
+        try:
+            done = obstore.put(
+                self._store, self._key(name), content, mode=mode, use_multipart=False
+            )
+            return str(done["e_tag"])
+        except (BaseError, FileNotFoundError) as error:
+            failure = _to_os_error(error)
+            lost = isinstance(error, AlreadyExistsError | PreconditionError | FileNotFoundError)
+        if isinstance(failure, RefusedError | NoSuchBucketError):
+            raise failure
+        found = self.read_tagged(name)
+        if found is not None and found[0] == content:
+            return found[1]
+        if (found and found[1]) != expected:
+            raise ConflictError(f"{self.uri}/{name} was written by somebody else") from failure
+        raise ServerError(str(failure)) if lost else failure
 
 
 @contextmanager
 def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
-    """Raise what obstore raises as OSError, with S3's own words, but for those `passed`."""
+    """Raise what obstore raises as an OSError of its kind, but for those `passed`."""
     from obstore.exceptions import BaseError
 
     try:
@@ -286,11 +337,76 @@ def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
     except FileNotFoundError as error:
         if error.errno is not None:  # not obstore's
             raise
-        raise FileNotFoundError(_in_s3s_words(str(error))) from error
+        raise _to_os_error(error) from error
     except BaseError as error:
         if isinstance(error, passed):
             raise
-        raise OSError(_in_s3s_words(str(error))) from error
+        raise _to_os_error(error) from error
+
+
+def _to_os_error(error: Exception) -> OSError:
+    """Tell what happened from the text, which is all that obstore gives of most errors."""
+    text = str(error)
+    status = re.search(r"status code: (\d+)", text)
+    code = re.search(r"<Code>(.*?)</Code>", text)
+    words = _in_s3s_words(text)
+    if status is not None:
+        return _of_answer(int(status[1]), code[1] if code else "", words)
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(words)
+    if "kind: Timeout" in text:
+        return TimedOutError(f"no answer from S3 in time ({words})")
+    if "HTTP error" in text:
+        return ResetError(f"the connection to S3 was lost ({words})")
+    if re.search(r"expired", text, re.IGNORECASE):  # as a profile's provider of credentials says
+        return ExpiredError(words)
+    return OSError(words)
+
+
+def _of_answer(status: int, code: str, words: str) -> OSError:
+    """Make an error of S3's answer: HTTP's status, S3's code."""
+    kind: type[OSError] = OSError
+    if code in EXPIRED:
+        kind = ExpiredError
+    elif status in (429, 503) or code in THROTTLED:
+        kind = ThrottledError
+    elif code == "RequestTimeout":
+        kind = TimedOutError
+    elif status >= 500:
+        kind = ServerError
+    elif code == "NoSuchBucket":
+        kind = NoSuchBucketError
+    elif status in (401, 403):
+        kind = RefusedError
+    elif status == 404:
+        kind = FileNotFoundError
+    elif status == 412:
+        kind = ChangedError
+    return kind(words)
+
+
+@contextmanager
+def _boto3_as_os_errors() -> Iterator[None]:
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        told = error.response["Error"]
+        words = f"{told.get('Code')}: {told.get('Message')}"
+        raise _of_answer(status, told.get("Code", ""), words) from error
+    except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError) as error:
+        raise TimedOutError(str(error)) from error
+    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+        raise ResetError(str(error)) from error
+    except exceptions.BotoCoreError as error:
+        raise OSError(str(error)) from error
+
+
+def _odd_page(bucket: str, prefix: str, after: str) -> Any:
+    with _boto3_as_os_errors():
+        return _client().list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after)
 
 
 def _side_by_side(listings: list[Callable[[], Iterator[list[Any]]]]) -> Iterator[list[Any]]:
@@ -326,8 +442,11 @@ def _in_s3s_words(text: str) -> str:
 
 
 @lru_cache
-def _store(bucket: str) -> S3Store:
-    """Connect to a bucket, once per process; obstore reads ``AWS_…`` from the environment."""
+def _store(bucket: str, timeout: int) -> S3Store:
+    """Connect to a bucket, once per process; obstore reads ``AWS_…`` from the environment.
+
+    It does not ask again by itself, for it would hide from us that S3 is busy.
+    """
     from obstore.store import S3Store
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -339,9 +458,12 @@ def _store(bucket: str) -> S3Store:
     return S3Store(
         bucket,
         client_options={
-            "timeout": S3_TIMEOUT,
+            "connect_timeout": f"{CONNECT_TIMEOUT}s",
+            "read_timeout": f"{timeout}s",
+            "timeout": f"{WHOLE_TIMEOUT}s",
             "allow_http": bool(endpoint and endpoint.startswith("http:")),
         },
+        retry_config={"max_retries": 0},
         **options,
     )
 
@@ -394,6 +516,12 @@ def _region(bucket: str, endpoint: str | None) -> str:
 def _client() -> Any:
     """Connect with boto3, for keys that obstore cannot name."""
     import boto3
+    from botocore.config import Config
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return boto3.client("s3", endpoint_url=endpoint)
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        retries={"total_max_attempts": 1},
+    )
+    return boto3.client("s3", endpoint_url=endpoint, config=config)

@@ -32,6 +32,8 @@ exit codes:
   2    wrong arguments, or arguments that point to something unusable
   3    no images to work on (none listed, or too few usable ones for a PCA)
   4    more images were rejected than --max-reject-rate allows; nothing is published
+  5    S3 was busy or out of reach for long, or the credentials expired; nothing is published, and
+       the same command may succeed later
   130  interrupted; nothing is published
 
 A failed run leaves its reason in OUTPUT/work/BATCH/RUN/failure.json.

@@ -23,6 +23,8 @@ REJECTS_SCHEMA = pa.schema(
     [*listing.SCHEMA, ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 )
 
+POSTPONED_SCHEMA = pa.schema([*listing.SCHEMA, ("kind", pa.string()), ("detail", pa.string())])
+
 
 class FeatureRow(NamedTuple):
     """A row of the features table, but for its features."""
@@ -47,6 +49,17 @@ class RejectRow(NamedTuple):
     version: str | None
     stage: str
     reason: str
+    detail: str
+
+
+class PostponedRow(NamedTuple):
+    """A row of the images that the store did not give for now."""
+
+    path: str
+    label: str | None
+    bytes: int | None
+    version: str | None
+    kind: str
     detail: str
 
 

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spark_job.progress import Progress
     from spark_job.receipts import EngineReceipt
 
     Result = TypeVar("Result")
-    Report = Callable[[int], None]
-    """Tells how many images of its part a worker has done so far."""
-
-    Work = Callable[[int, Report], Result]
+    Work = Callable[[int, "Attempt"], Result]
     """What a worker does with part number so-and-so; picklable."""
 
 ATTEMPTS = 4
@@ -24,11 +21,28 @@ ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One of several attempts at a part.
+
+    Attributes
+    ----------
+    number
+        From 0.
+    report
+        Takes how many images of the part are done so far.
+    """
+
+    number: int
+    report: Callable[[int], None]
+
+
+@dataclass(frozen=True)
 class Task:
-    """A part of a round of parts; what a worker says comes with the task that it says it of."""
+    """An attempt at a part of a round; what a worker says comes with what it says it of."""
 
     round: int
     part: int
+    attempt: int = 0
 
 
 class Engine(Protocol):
@@ -47,10 +61,11 @@ class Engine(Protocol):
         self,
         description: str,
         work: Work[Result],
-        parts: int,
+        parts: Sequence[int],
         progress: Progress | None = None,
+        check: Callable[[Result], None] | None = None,
     ) -> list[Result]:
-        """Give `work` each number from 0 to ``parts - 1``.
+        """Give `work` each of the numbers `parts`, in this order.
 
         A part whose worker dies or raises is tried again, `ATTEMPTS` times in all; attempts at one
         part may overlap where a worker was only believed dead.
@@ -62,14 +77,16 @@ class Engine(Protocol):
         work
             Runs in a worker.
         parts
-            How many there are.
+            Their numbers, each once.
         progress
             Is told what the workers report.
+        check
+            Is given each result as it comes; what it raises ends the round.
 
         Returns
         -------
         list
-            What `work` returned, by number.
+            What `work` returned, sorted by number.
         """
         ...
 

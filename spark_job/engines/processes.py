@@ -12,18 +12,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter, deque
+from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from spark_job.engines import ATTEMPTS, Task
 from spark_job.errors import JobError
+from spark_job.objects import BusyError
 from spark_job.receipts import EngineReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spark_job.engines import Result, Work
     from spark_job.progress import Progress
@@ -70,6 +72,8 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return "closed its pipe"
+        if code == -signal.SIGALRM:
+            return "took too long over one image and was ended"
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with code {code}"
@@ -103,8 +107,9 @@ class ProcessEngine:
         self,
         description: str,
         work: Work[Result],
-        parts: int,
+        parts: Sequence[int],
         progress: Progress | None = None,
+        check: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """Give `work` each part; see `Engine`.
 
@@ -113,15 +118,15 @@ class ProcessEngine:
         JobError
             Where a part's worker died `ATTEMPTS` times.
         Exception
-            What `work` raised at its last attempt, or at once where another would not help.
+            What `work` raised at its last attempt, or at once where another would not help; what
+            `check` raised.
         """
         self._rounds += 1
-        waiting = deque(Task(self._rounds, part) for part in range(parts))
-        failures: Counter[Task] = Counter()
+        waiting = deque(Task(self._rounds, part) for part in parts)
         results: dict[int, Result] = {}
         for worker in self._workers:
             self._send(worker, work)
-        while len(results) < parts:
+        while len(results) < len(parts):
             for worker in self._workers:
                 if worker.task is None and waiting:
                     worker.task = waiting.popleft()
@@ -147,11 +152,13 @@ class ProcessEngine:
                     results[task.part] = content
                     if progress is not None:
                         progress.finish(task.part)
+                    if check is not None:
+                        check(content)
                 else:
-                    failures[task] += 1
-                    _require_retry(description, task, kind, content, failures[task])
-                    waiting.appendleft(task)
-        return [results[part] for part in range(parts)]
+                    again = replace(task, attempt=task.attempt + 1)
+                    _require_retry(description, again, kind, content)
+                    waiting.appendleft(again)
+        return [results[part] for part in sorted(parts)]
 
     def _workers_with_messages(self) -> list[_Worker]:
         by_pipe = {worker.pipe: worker for worker in self._workers}
@@ -189,20 +196,20 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _require_retry(description: str, task: Task, kind: str, content: Any, failures: int) -> None:
+def _require_retry(description: str, again: Task, kind: str, content: Any) -> None:
     """Warn of a part that failed, or raise where no other attempt is left or would help."""
     if kind == "died":
-        if failures == ATTEMPTS:
+        if again.attempt == ATTEMPTS:
             raise JobError(
-                f"part {task.part} of {description} {content} {ATTEMPTS} times over, most likely "
+                f"part {again.part} of {description} {content} {ATTEMPTS} times over, most likely "
                 "for want of memory; nothing was published. Run it again with fewer cores "
                 "(taskset) or more memory"
             )
         LOGGER.warning("a worker %s; its part is tried again", content)
         return
-    final = isinstance(content, JobError) or (
+    final = isinstance(content, JobError | BusyError) or (
         isinstance(content, OSError) and content.errno in NOT_RETRIED
     )
-    if final or failures == ATTEMPTS:
+    if final or again.attempt == ATTEMPTS:
         raise content
     LOGGER.warning("%s: %s; its part is tried again", type(content).__name__, content)

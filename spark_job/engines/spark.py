@@ -22,11 +22,12 @@ from zipimport import zipimporter
 import pyarrow as pa
 
 from spark_job.arrow import spare_pandas
-from spark_job.engines import submitted
+from spark_job.engines import Attempt, submitted
 from spark_job.errors import JobError
 from spark_job.receipts import EngineReceipt
 
 try:
+    from pyspark import TaskContext
     from pyspark.accumulators import AccumulatorParam
 except ImportError as error:
     raise JobError(
@@ -35,8 +36,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from pyspark import SparkContext
     from pyspark.accumulators import Accumulator
     from pyspark.sql import SparkSession
 
@@ -94,21 +96,22 @@ class SparkEngine:
         self,
         description: str,
         work: Work[Result],
-        parts: int,
+        parts: Sequence[int],
         progress: Progress | None = None,
+        check: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """Give `work` each part, one Spark task each; see `Engine`."""
         context = self.spark.sparkContext
         context.setJobDescription(description)
-        finished = context.accumulator([], _Numbers())
-        numbers = self.spark.range(0, parts, 1, numPartitions=parts)
+        finished = context.accumulator([], _Finished())
+        numbers = self.spark.range(0, len(parts), 1, numPartitions=len(parts))
         folder = None if progress is None else progress.work / SIGNALS
-        task = partial(_apply, work, folder, finished)
+        task = partial(_apply, work, parts, folder, finished)
         results = numbers.mapInArrow(task, "part bigint, result binary")
-        with _following(progress, finished):
+        with _following(context, finished, progress, check):
             rows = results.collect()
         by_part = {row.part: pickle.loads(row.result) for row in rows}
-        return [by_part[part] for part in range(parts)]
+        return [by_part[part] for part in sorted(parts)]
 
     def __enter__(self) -> Self:
         try:
@@ -220,14 +223,16 @@ def _local_configuration(master: str) -> dict[str, str]:
     }
 
 
-class _Numbers(AccumulatorParam[list[int]]):
-    """Parts that are finished, in a list that grows from task to task."""
+class _Finished(AccumulatorParam[list[tuple[int, bytes]]]):
+    """Parts that are finished and their pickled results, in a list that grows from task to task."""
 
-    def zero(self, value: list[int]) -> list[int]:
+    def zero(self, value: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Nothing of `value`."""
         return value[:0]
 
-    def addInPlace(self, value1: list[int], value2: list[int]) -> list[int]:  # noqa: N802
+    def addInPlace(  # noqa: N802
+        self, value1: list[tuple[int, bytes]], value2: list[tuple[int, bytes]]
+    ) -> list[tuple[int, bytes]]:
         """Both lists."""
         value1.extend(value2)
         return value1
@@ -235,17 +240,26 @@ class _Numbers(AccumulatorParam[list[int]]):
 
 def _apply(
     work: Work[Any],
+    parts: Sequence[int],
     signals: Folder | None,
-    finished: Accumulator[list[int]],
+    finished: Accumulator[list[tuple[int, bytes]]],
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     spare_pandas()
+    number = _attempt_number()
     for batch in batches:
-        for part in batch.column(0).to_pylist():
-            result = pickle.dumps(work(part, _Signals(signals, part)))
-            finished += [part]
+        for place in batch.column(0).to_pylist():
+            part = parts[place]
+            result = pickle.dumps(work(part, Attempt(number, _Signals(signals, part))))
+            finished += [(part, result)]
             yield pa.RecordBatch.from_pydict({"part": [part], "result": [result]})
     _skip_work_between_tasks()
+
+
+def _attempt_number() -> int:
+    """Count the attempts at this task before this one; Spark counts them anew for each stage."""
+    context = TaskContext.get()
+    return 0 if context is None else context.attemptNumber()
 
 
 class _Signals:
@@ -264,22 +278,38 @@ class _Signals:
 
 
 @contextmanager
-def _following(progress: Progress | None, finished: Accumulator[list[int]]) -> Iterator[None]:
-    """Tell `progress` what workers report, while the block runs."""
+def _following(
+    context: SparkContext,
+    finished: Accumulator[list[tuple[int, bytes]]],
+    progress: Progress | None,
+    check: Callable[[Any], None] | None,
+) -> Iterator[None]:
+    """Tell `progress` and `check` what workers report and return, while the block runs."""
     if progress is None:
         yield
         return
     stop = Event()
     folder = progress.work / SIGNALS
+    raised: list[Exception] = []
+
+    def take_note() -> None:
+        for part, result in finished.value[len(known) :]:
+            known.append(part)
+            progress.finish(part)
+            if check is not None:
+                check(pickle.loads(result))
+
+    known: list[int] = []
 
     def follow() -> None:
-        known = 0
         running = True
-        while running:
+        while running and not raised:
             running = not stop.wait(SIGNAL_EVERY / 2)
-            for part in finished.value[known:]:
-                progress.finish(part)
-                known += 1
+            try:
+                take_note()
+            except Exception as error:  # the caller's, whatever it is
+                raised.append(error)
+                context.cancelAllJobs()
             with suppress(OSError, ValueError):
                 for name in folder.files() if running else ():
                     if not progress.is_finished(int(name)):
@@ -289,9 +319,15 @@ def _following(progress: Progress | None, finished: Accumulator[list[int]]) -> I
     thread.start()
     try:
         yield
+    except Exception:
+        if raised:
+            raise raised[0] from None
+        raise
     finally:
         stop.set()
         thread.join()
+    if raised:
+        raise raised[0]
 
 
 def _skip_work_between_tasks() -> None:

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any
 
 from spark_job.arrow import spare_pandas
-from spark_job.engines import Task
+from spark_job.engines import Attempt, Task
 
 REPORT_EVERY = 0.5
 """Seconds between two reports of how far a part is."""
@@ -82,7 +82,7 @@ def _run(work: Any, task: Task, pipe: Connection) -> tuple[str, Any]:
             pipe.send((task, "report", done))
 
     try:
-        return "done", work(task.part, report)
+        return "done", work(task.part, Attempt(task.attempt, report))
     except Exception as error:
         return "failed", _with_traceback(error)
 

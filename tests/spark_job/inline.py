@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from spark_job.engines import Attempt
 from spark_job.receipts import EngineReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spark_job.progress import Progress
 
@@ -31,16 +32,23 @@ class InlineEngine:
         return EngineReceipt("processes", self.slots)
 
     def run(
-        self, description: str, work: Any, parts: int, progress: Progress | None = None
+        self,
+        description: str,
+        work: Any,
+        parts: Sequence[int],
+        progress: Progress | None = None,
+        check: Callable[[Any], None] | None = None,
     ) -> list[Any]:
-        results = []
-        for part in range(parts):
-            results.append(work(part, lambda _: None))
+        results = {}
+        for part in parts:
+            results[part] = work(part, Attempt(0, lambda _: None))
             if progress is not None:
                 progress.finish(part)
+            if check is not None:
+                check(results[part])
         if self._after is not None:
             self._after(description, work)
-        return results
+        return [results[part] for part in sorted(parts)]
 
     def __enter__(self) -> Self:
         return self

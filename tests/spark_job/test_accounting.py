@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_job.accounting import account, check_rejects, in_words, require_equal
-from spark_job.errors import JobError, NoImagesError, TooManyRejectsError
+from spark_job.accounting import (
+    RejectLimit,
+    account,
+    in_words,
+    require_all_read,
+    require_equal,
+    require_usable,
+)
+from spark_job.errors import JobError, NoImagesError, TooManyRejectsError, UnavailableError
 from spark_job.listing import FOUND, Listing
 from spark_job.objects import open_folder
 from spark_job.receipts import Counts, Digests, PartReceipt, digest
@@ -107,28 +114,26 @@ def test_a_reject_rate_of_exactly_the_limit_passes_and_one_reject_more_fails(
     rejected = data.draw(st.integers(0, listed - 2))
     limit = rejected / listed
 
-    def check(rejects: int) -> None:
-        counts = Counts(listed, listed - rejects, rejected=rejects, rejects={"empty": rejects})
-        check_rejects(WORK, counts, limit)
-
-    check(rejected)
+    RejectLimit(WORK, listed, limit)(rejecting(rejected))
     with pytest.raises(TooManyRejectsError, match="more than --max-reject-rate"):
-        check(rejected + 1)
+        RejectLimit(WORK, listed, limit)(rejecting(rejected + 1))
 
 
 @pytest.mark.parametrize(("rejected", "listed", "limit"), [(5, 100, 0.05), (3, 10, 0.3), (0, 9, 0)])
 def test_a_limit_in_decimals_is_met_exactly(rejected: int, listed: int, limit: float) -> None:
-    check_rejects(WORK, Counts(listed, listed - rejected, rejected=rejected), limit)
+    RejectLimit(WORK, listed, limit)(rejecting(rejected))
 
 
-def test_too_many_rejects_are_told_with_reasons_and_where_they_are() -> None:
-    counts = Counts(20, 17, rejected=3, rejects={"empty": 2, "missing": 1})
+def test_too_many_rejects_are_told_with_reasons_and_where_they_are_once_they_are_certain() -> None:
+    limit = RejectLimit(WORK, 20, 0.1)
+    limit(rejecting(0))
+    limit(rejecting(2))
     with pytest.raises(TooManyRejectsError) as error:
-        check_rejects(WORK, counts, 0.1)
+        limit(part(1, 0, missing=1))
     assert str(error.value) == (
-        "3 of 20 images were rejected (15.0%: 2 empty, 1 missing), more than --max-reject-rate "
-        "0.1 allows, so nothing was published; see /out/work/b/r/rejects, mend or remove the "
-        "images, or raise the limit"
+        "3 of 20 images were rejected by the time the run was ended (15.0%: 2 empty, 1 missing), "
+        "more than --max-reject-rate 0.1 allows, so nothing was published; see "
+        "/out/work/b/r/rejects, mend or remove the images, or raise the limit"
     )
     assert error.value.exit_code == 4
 
@@ -136,5 +141,24 @@ def test_too_many_rejects_are_told_with_reasons_and_where_they_are() -> None:
 def test_where_no_image_is_left_a_run_fails_whatever_the_limit() -> None:
     counts = Counts(2, 0, rejected=2, rejects={"empty": 2})
     with pytest.raises(NoImagesError, match=r"none of the 2 images could be used \(2 empty\)"):
-        check_rejects(WORK, counts, 1.0)
-    check_rejects(WORK, replace(counts, listed=3, carried_over=1), 1.0)
+        require_usable(WORK, counts)
+    require_usable(WORK, replace(counts, listed=3, carried_over=1))
+
+
+def test_what_the_store_never_gave_ends_the_run_and_says_what_to_do() -> None:
+    require_all_read([part(0, 4)])
+    throttled = replace(part(0, 4), postponed="x", busy={"throttled": 2, "timed out": 1})
+    with pytest.raises(UnavailableError) as error:
+        require_all_read([throttled, replace(throttled, busy={"throttled": 1000})])
+    assert str(error.value) == (
+        "1,003 images could not be read, though they were asked for again and again (1,002 "
+        "throttled, 1 timed out); nothing was published, and what was done stays in the work "
+        "folder. S3 is busy or out of reach: wait a while, and run it again"
+    )
+    assert error.value.exit_code == 5
+    with pytest.raises(UnavailableError, match="Sign in again, and run it again"):
+        require_all_read([replace(throttled, busy={"credentials expired": 1})])
+
+
+def rejecting(rejected: int) -> PartReceipt:
+    return part(0, 0, empty=rejected)

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from spark_job import tables
 from spark_job.decode import decode
+from spark_job.engines import Attempt
 from spark_job.featurize import Featurizer, features_digest, warm_up
 from spark_job.listing import list_images, listing_digest, write_listing
 from spark_job.networks import DEFAULT, load_card
@@ -45,7 +46,8 @@ class Setting:
     def featurize(self) -> list[PartReceipt]:
         # As an engine does it: pickled, and run elsewhere.
         recipe = pickle.dumps(self.featurizer)
-        return [pickle.loads(recipe)(part, self.reported.append) for part in range(len(self.parts))]
+        attempt = Attempt(0, self.reported.append)
+        return [pickle.loads(recipe)(part, attempt) for part in range(len(self.parts))]
 
     def table(self, name: str, receipts: list[PartReceipt]) -> pa.Table:
         """What the files hold that the receipts name."""
@@ -206,6 +208,8 @@ def test_a_file_that_changed_since_the_listing_is_described_as_it_was_read(
     rows = {row["path"]: row for row in setting.table("features", receipts).to_pylist()}
     assert rows["Kiwi/Kiwi_001.jpg"]["sha256"] == rows["Plum/Plum_000.jpg"]["sha256"]
     assert rows["Kiwi/Kiwi_001.jpg"]["bytes"] == len(other)
+    now = {entry.name: entry.version for entry in open_folder(str(setting.images)).entries()}
+    assert {path: row["version"] for path, row in rows.items()} == now
     assert reduce(add, (one.digests for one in receipts)).listing == setting.listing_digest
 
 

@@ -85,7 +85,7 @@ def test_every_image_is_listed_once_with_label_size_and_version(folder: Folder) 
 def test_a_listed_name_leads_back_to_the_file(folder: Folder) -> None:
     for name in AWKWARD:
         folder.write(name, name.encode())
-    for image, content in read_ahead(folder, images(list_images(folder))):
+    for image, content in contents(folder, images(list_images(folder))):
         assert content == image.path.encode()
 
 
@@ -132,7 +132,7 @@ def test_a_stray_key_with_an_empty_component_doubles_nothing(bucket: str, tmp_pa
     listing = list_images(folder)
     assert paths(listing) == ["/3.jpg", "a//2.jpg", "a/1.jpg", "b/4.jpg"]
     assert [image.label for image in images(listing)] == [None, None, "a", "b"]
-    assert [content for _, content in read_ahead(folder, images(listing))] == [b"1"] * 4
+    assert [content for _, content in contents(folder, images(listing))] == [b"1"] * 4
 
 
 def test_a_missing_folder_and_a_file_are_refused(folder: Folder) -> None:
@@ -167,7 +167,7 @@ def test_a_manifest_names_the_images(folder: Folder, tmp_path: Path, kind: str) 
     assert table["bytes"].null_count == table["version"].null_count == len(AWKWARD)
     for name in AWKWARD:
         folder.write(name, name.encode())
-    for image, content in read_ahead(folder, images(listing)):
+    for image, content in contents(folder, images(listing)):
         assert content == image.path.encode()
 
 
@@ -264,7 +264,7 @@ def test_links_are_followed_and_broken_ones_become_rejects(tmp_path: Path) -> No
     ]
     assert listing.ignored == Counter({"": 2})
     assert listing.mean_bytes == 2
-    for image, content in read_ahead(folder, images(listing)):
+    for image, content in contents(folder, images(listing)):
         if image.path.endswith("x.jpg"):
             assert content == b"12"
         else:
@@ -281,7 +281,7 @@ def test_a_name_with_a_line_break_is_one_name(tmp_path: Path) -> None:
     listing = list_images(folder)
     assert images(listing)[0].label == "a\nb"
     assert paths(listing) == ["a\nb/x\n.jpg"]
-    assert [content for _, content in read_ahead(folder, images(listing))] == [b"1"]
+    assert [content for _, content in contents(folder, images(listing))] == [b"1"]
 
 
 @pytest.mark.parametrize(
@@ -435,3 +435,9 @@ def test_the_marker_that_starts_a_batch_is_no_file_of_it(tmp_path: Path) -> None
     listing = list_images(open_folder(str(tmp_path)))
     assert paths(listing) == ["Plum/1.jpg"]
     assert listing.ignored == Counter({"": 2}), "only the batch's own marker is passed over"
+
+
+def contents(folder: Folder, listed: list[Image]) -> Iterator[tuple[Image, bytes | Exception]]:
+    """Read images: their bytes, or why there are none."""
+    for image, read in read_ahead(folder, listed):
+        yield image, read if isinstance(read, Exception) else read.bytes

@@ -94,20 +94,23 @@ def test_a_manifest_of_files_that_do_not_exist(few: Path, tmp_path: Path) -> Non
     names = [f"Kiwi/{number}.jpg" for number in range(40)]
     csv.write_csv(pa.table({"path": names}), tmp_path / "m.csv")
     job = run_job(few, tmp_path / "out", "--manifest", str(tmp_path / "m.csv"), "--run", "r")
-    assert_failed(job, 4, "40 of 40 images were rejected (100.0%: 40 missing)")
+    assert_failed(job, 4, "of 40 images were rejected by the time")
     assert_recorded(job, "TooManyRejectsError")
 
 
-def test_10000_files_of_zero_bytes_fail_soon_and_tell_where_to_look(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["processes", pytest.param("spark", marks=pytest.mark.spark)])
+def test_10000_files_of_zero_bytes_fail_soon_and_tell_where_to_look(
+    engine: str, tmp_path: Path
+) -> None:
     for label in range(10):
         (tmp_path / "in" / str(label)).mkdir(parents=True)
         for number in range(1000):
             (tmp_path / "in" / str(label) / f"{number}.jpg").touch()
-    job = run_job(tmp_path / "in", tmp_path / "out", "--run", "r")
-    sentence = assert_failed(job, 4, "10,000 of 10,000 images were rejected", "10,000 empty")
+    job = run_job(tmp_path / "in", tmp_path / "out", "--run", "r", "--engine", engine)
+    sentence = assert_failed(job, 4, "of 10,000 images were rejected by the time", "empty")
     rejects = tmp_path / "out/work/batch/r/rejects"
     assert str(rejects) in sentence
-    assert pa.parquet.read_table(rejects).num_rows == 10_000
+    assert 500 < pa.parquet.read_table(rejects).num_rows <= 10_000
     assert job.seconds < 60
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_job import pca, tables
+from spark_job.engines import Attempt
 from spark_job.featurize import features_digest
 from spark_job.moments import Moments
 from spark_job.objects import Folder, open_folder
@@ -95,15 +96,14 @@ def write_features(work: Folder, sizes: list[int]) -> tuple[list[str], NDArray[n
     return files, matrix
 
 
-def ignore(_: int) -> None:
-    pass
+FIRST = Attempt(0, lambda _: None)
 
 
 def test_groups_moments_add_up_to_those_of_all_features(work: Folder) -> None:
     files, matrix = write_features(work, [5, 1, 3, 2])
     groups = [files[:1], files[1:3], files[3:]]
     do: MomentsPass = pickle.loads(pickle.dumps(MomentsPass(work, groups, WIDTH)))
-    receipts = [do(group, ignore) for group in range(len(groups))]
+    receipts = [do(group, FIRST) for group in range(len(groups))]
     assert [receipt.n for receipt in receipts] == [5, 4, 2]
     parts = [Moments.from_bytes(work.read(receipt.file)) for receipt in receipts]
     merged, whole = reduce(Moments.merge, parts), Moments.of(matrix)
@@ -116,7 +116,7 @@ def test_groups_moments_add_up_to_those_of_all_features(work: Folder) -> None:
 
 def test_features_that_changed_on_the_disk_have_another_digest(work: Folder) -> None:
     files, _ = write_features(work, [2])
-    before = MomentsPass(work, [files], WIDTH)(0, ignore)
+    before = MomentsPass(work, [files], WIDTH)(0, FIRST)
     table = tables.read_table(work, f"features/{files[0]}")
     features = tables.as_matrix(table["features"]).copy()
     features[1, 2] = np.nextafter(features[1, 2], np.float32(9))
@@ -124,7 +124,7 @@ def test_features_that_changed_on_the_disk_have_another_digest(work: Folder) -> 
     columns.append(tables.as_lists(features))
     schema = tables.features_schema(WIDTH)
     tables.write_table(work / "features", files[0], schema, columns, IDS)
-    after = MomentsPass(work, [files], WIDTH)(0, ignore)
+    after = MomentsPass(work, [files], WIDTH)(0, FIRST)
     assert EMPTY_DIGEST != after.features != before.features
 
 
@@ -132,7 +132,7 @@ def test_two_attempts_at_a_group_write_two_files(work: Folder) -> None:
     files, matrix = write_features(work, [3])
     model = pca.fit(Moments.of(matrix), components=1)
     for do in (MomentsPass(work, [files], WIDTH), ProjectionPass(work, [files], model, IDS)):
-        assert do(0, ignore).file != do(0, ignore).file
+        assert do(0, FIRST).file != do(0, FIRST).file
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 4])
@@ -142,9 +142,9 @@ def test_vectors_keep_the_order_of_the_features_whether_joined_or_not(
     files, matrix = write_features(work, [5, 1, 3, 2])
     model = pca.fit(Moments.of(matrix), components=2)
     groups = [[files[number] for number in group] for group in group_parts([5, 1, 3, 2], 4)]
-    projected = [ProjectionPass(work, groups, model, IDS)(n, ignore) for n in range(len(groups))]
+    projected = [ProjectionPass(work, groups, model, IDS)(n, FIRST) for n in range(len(groups))]
     joined = [projected[start : start + pieces] for start in range(0, len(projected), pieces)]
-    vectors = [JoiningPass(work, joined, 2, IDS)(number, ignore) for number in range(len(joined))]
+    vectors = [JoiningPass(work, joined, 2, IDS)(number, FIRST) for number in range(len(joined))]
     assert sum(one.rows for one in vectors) == len(matrix)
     read = [tables.read_table(work, one.file) for one in vectors]
     assert [len(table) for table in read] == [one.rows for one in vectors]

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from spark_job import reading
 from spark_job.errors import RejectedImageError
 from spark_job.listing import Image
-from spark_job.objects import Folder, LocalFolder, open_folder
+from spark_job.objects import Content, Folder, LocalFolder, open_folder
 from spark_job.reading import read_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from spark_job.reading import Read
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -63,10 +65,10 @@ class Watched(LocalFolder):
     lock: ClassVar[Any] = Lock()
     begun: ClassVar[int] = 0
 
-    def read(self, name: str, *, limit: int | None = None) -> bytes:  # noqa: ARG002
+    def read_once(self, name: str, *, limit: int, version: str | None) -> Content:  # noqa: ARG002
         with self.lock:
             Watched.begun += 1
-        return self.content
+        return Content(self.content, None)
 
 
 @given(
@@ -90,7 +92,7 @@ def test_reading_ahead_keeps_order_and_both_limits(
         patch.setattr(reading, "READ_AHEAD_BYTES", most)
         taken = 0
         for image, content in read_ahead(Watched("", ""), listed):
-            assert (image.path, content) == (str(taken), b"x")
+            assert (image.path, content) == (str(taken), Content(b"x", None))
             with Watched.lock:
                 waiting = Watched.begun - taken
             assert waiting <= readers * bundle
@@ -146,15 +148,15 @@ class Together(LocalFolder):
 
     barrier: ClassVar[Barrier] = Barrier(32)
 
-    def read(self, name: str, *, limit: int | None = None) -> bytes:  # noqa: ARG002
+    def read_once(self, name: str, *, limit: int, version: str | None) -> Content:  # noqa: ARG002
         self.barrier.wait(20)
-        return name.encode()
+        return Content(name.encode(), None)
 
 
 def test_large_images_are_read_side_by_side() -> None:
     listed = [Image(str(n), None, reading.BUNDLE_BYTES, None) for n in range(64)]
     contents = [content for _, content in read_ahead(Together("", ""), listed)]
-    assert contents == [image.path.encode() for image in listed]
+    assert contents == [Content(image.path.encode(), None) for image in listed]
 
 
 def test_reading_stops_when_the_caller_does() -> None:
@@ -167,55 +169,9 @@ def test_reading_stops_when_the_caller_does() -> None:
     assert Watched.begun <= reading.READERS * reading.BUNDLE
 
 
-@dataclass(frozen=True)
-class Unsteady(LocalFolder):
-    """S3 that fails for a while, as it does when it is asked for too much."""
-
-    failures: ClassVar[list[str]] = []
-
-    @property
-    def is_local(self) -> bool:
-        return False
-
-    def read(self, name: str, *, limit: int | None = None) -> bytes:  # noqa: ARG002
-        if self.failures:
-            raise OSError(self.failures.pop())
-        return name.encode()
-
-
-@pytest.mark.parametrize(
-    ("failures", "expected"),
-    [
-        (["SlowDown: Please reduce your request rate."] * 3, b"a.jpg"),
-        (["SlowDown: Please reduce your request rate."] * 4, "unreadable"),
-        (["AccessDenied: Access Denied"], "unreadable"),
-        (
-            ["AccessDenied: Access Denied", "SlowDown: Please reduce your request rate."],
-            "unreadable",
-        ),
-    ],
-)
-def test_a_passing_failure_of_s3_is_waited_out(
-    failures: list[str], expected: bytes | str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "READ_AGAIN_AFTER", (0.0, 0.01, 0.02))
-    monkeypatch.setattr(Unsteady, "failures", list(failures))
-    folder = Unsteady("s3://nowhere", "/nowhere")
-    ((_, content),) = read_ahead(folder, [Image("a.jpg", None, 1, None)])
-    found = content.reason if isinstance(content, RejectedImageError) else content
-    assert found == expected
-    assert Unsteady.failures == [], "what will not pass is not asked for again"
-
-
-def test_a_disk_is_not_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "READ_AGAIN_AFTER", (60.0,))
-    (tmp_path / "x.jpg").symlink_to("x.jpg")
-    [(_, content)] = read_ahead(open_folder(str(tmp_path)), [Image("x.jpg", None, None, None)])
-    assert outcome(content) == ("read", "unreadable")
-
-
-def outcome(content: bytes | RejectedImageError) -> Any:
-    if isinstance(content, RejectedImageError):
-        assert content.detail
-        return content.stage, content.reason
-    return content
+def outcome(read: Read) -> Any:
+    if isinstance(read, RejectedImageError):
+        assert read.detail
+        return read.stage, read.reason
+    assert isinstance(read, Content)
+    return read.bytes

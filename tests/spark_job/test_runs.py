@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from spark_job import claims as claims_module
 from spark_job import contract, pipeline, runs
+from spark_job.engines import Attempt
 from spark_job.errors import JobError, OutputRefusedError, UsageError
 from spark_job.objects import Folder, LocalFolder, open_folder
 from spark_job.receipts import (
@@ -34,12 +35,15 @@ from tests.spark_job.jobs import REPOSITORY, files_below, read_json, run_job
 from tests.spark_job.photographs import plant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from spark_job.claims import Claim
     from spark_job.featurize import Featurizer
     from spark_job.progress import Progress
+
+
+FIRST = Attempt(0, lambda _: None)
 
 
 class Killed(BaseException):
@@ -463,7 +467,7 @@ class TestLateWorkers:
         def again(description: str, work: Any) -> None:
             if description == "features":
                 for part in (0, 1):
-                    work(part, lambda _: None)
+                    work(part, FIRST)
 
         use(InlineEngine(again), monkeypatch)
         run_in_process(tiny, tmp_path / "out", "r")
@@ -478,7 +482,7 @@ class TestLateWorkers:
 
         def lag(description: str, work: Featurizer) -> None:
             if description == "features":
-                late.append(Thread(target=lagging(work, go_on), args=(0, lambda _: None)))
+                late.append(Thread(target=lagging(work, go_on), args=(0, FIRST)))
                 late[0].start()
 
         use(InlineEngine(lag), monkeypatch)
@@ -498,9 +502,14 @@ class MixedEngine(InlineEngine):
     """As if the first part had been computed on another kind of machine."""
 
     def run(
-        self, description: str, work: Any, parts: int, progress: Progress | None = None
+        self,
+        description: str,
+        work: Any,
+        parts: Sequence[int],
+        progress: Progress | None = None,
+        check: Callable[[Any], None] | None = None,
     ) -> list[Any]:
-        results = super().run(description, work, parts, progress)
+        results = super().run(description, work, parts, progress, check)
         if description == "features":
             results[0] = replace(results[0], processor="aarch64 another")
         return results

@@ -31,7 +31,7 @@ def engine() -> Iterator[ProcessEngine]:
 
 
 def test_results_come_by_number_from_one_process_per_core(engine: ProcessEngine) -> None:
-    results = engine.run("test", works.Square(), 20)
+    results = engine.run("test", works.Square(), range(20))
     assert [square for square, _ in results] == [number * number for number in range(20)]
     assert engine.slots == len(os.sched_getaffinity(0))
     assert len({process for _, process in results}) <= engine.slots
@@ -40,15 +40,15 @@ def test_results_come_by_number_from_one_process_per_core(engine: ProcessEngine)
 
 
 def test_no_parts_are_no_work(engine: ProcessEngine) -> None:
-    assert engine.run("test", works.Square(), 0) == []
+    assert engine.run("test", works.Square(), range(0)) == []
 
 
 @pytest.mark.parametrize("how", ["kill", "exit", "raise", "odd"])
 def test_a_part_that_fails_three_times_is_done_the_fourth_time(
     engine: ProcessEngine, how: str, tmp_path: Path
 ) -> None:
-    assert engine.run("test", works.Fail(tmp_path, 3, how), 4) == [0, 1, 2, 3]
-    assert engine.run("test", works.Square(), 3)[2][0] == 4, "the engine goes on"
+    assert engine.run("test", works.Fail(tmp_path, 3, how), range(4)) == [0, 1, 2, 3]
+    assert engine.run("test", works.Square(), range(3))[2][0] == 4, "the engine goes on"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_part_that_fails_four_times_fails_the_run(
     engine: ProcessEngine, how: str, kind: type[Exception], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=sentence):
-        engine.run("fruit", works.Fail(tmp_path, 99, how), 3)
+        engine.run("fruit", works.Fail(tmp_path, 99, how), range(3))
     assert (tmp_path / "tries").read_text() == "xxxx"
 
 
@@ -73,7 +73,7 @@ def test_what_no_second_attempt_mends_is_not_tried_again(
     engine: ProcessEngine, how: str, kind: type[Exception], tmp_path: Path
 ) -> None:
     with pytest.raises(kind):
-        engine.run("test", works.Fail(tmp_path, 99, how), 3)
+        engine.run("test", works.Fail(tmp_path, 99, how), range(3))
     assert (tmp_path / "tries").read_text() == "x"
 
 
@@ -83,14 +83,16 @@ def test_a_round_that_failed_leaves_nothing_to_the_next(
     """Its other parts may still be at work when the next round begins."""
     for attempt in range(3):
         with pytest.raises(JobError):
-            engine.run("test", works.Fail(folder(tmp_path, attempt), 99, "sentence", pause=0.3), 8)
-        squares = engine.run("test", works.Square(), 8)
+            engine.run(
+                "test", works.Fail(folder(tmp_path, attempt), 99, "sentence", pause=0.3), range(8)
+            )
+        squares = engine.run("test", works.Square(), range(8))
         assert [square for square, _ in squares] == [number * number for number in range(8)]
 
 
 def test_an_error_says_where_it_was_raised(engine: ProcessEngine, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such luck") as raised:
-        engine.run("test", works.Fail(tmp_path, 99, "raise"), 2)
+        engine.run("test", works.Fail(tmp_path, 99, "raise"), range(2))
     assert "works.py" in raised.value.__notes__[0]
 
 
@@ -105,7 +107,7 @@ def test_progress_moves_within_a_part(engine: ProcessEngine, tmp_path: Path) -> 
             seen.add(progress.done)
 
         progress.report = watch  # type: ignore[method-assign]
-        engine.run("test", works.Count(images, 0.05), 2, progress)
+        engine.run("test", works.Count(images, 0.05), range(2), progress)
         assert progress.done == 2 * images
     assert len([done for done in seen if 0 < done < 2 * images]) > 2
 
@@ -115,7 +117,7 @@ def test_a_worker_that_cannot_warm_up_says_so_in_its_own_words() -> None:
         pytest.raises(JobError, match="the card does not fit its network"),
         ProcessEngine(works.unfit) as engine,
     ):
-        engine.run("test", works.Square(), 3)
+        engine.run("test", works.Square(), range(3))
 
 
 def test_workers_that_do_not_start_are_given_up() -> None:
@@ -123,13 +125,13 @@ def test_workers_that_do_not_start_are_given_up() -> None:
         pytest.raises(JobError, match="worker processes do not start: the last one ended with"),
         ProcessEngine(works.stillborn) as engine,
     ):
-        engine.run("test", works.Square(), 3)
+        engine.run("test", works.Square(), range(3))
 
 
 def test_no_process_outlives_the_engine() -> None:
     before = set(psutil.Process().children())
     with ProcessEngine(works.nothing) as engine:
-        engine.run("test", works.Square(), 2)
+        engine.run("test", works.Square(), range(2))
         workers = set(psutil.Process().children()) - before
         assert len(workers) == engine.slots
     _, alive = psutil.wait_procs(list(workers), timeout=5)
@@ -141,7 +143,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, *, busy: bool)
     code = (
         "import sys; from pathlib import Path; from tests.spark_job.engines import works;"
         "from spark_job.engines.processes import ProcessEngine;"
-        f"ProcessEngine(works.nothing).run('t', works.Hang(Path(sys.argv[1]), {busy}), 2)"
+        f"ProcessEngine(works.nothing).run('t', works.Hang(Path(sys.argv[1]), {busy}), range(2))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY)
     deadline = monotonic() + 60

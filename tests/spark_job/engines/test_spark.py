@@ -32,7 +32,7 @@ def engine(spark: SparkSession) -> SparkEngine:
 
 
 def test_results_come_by_number(engine: SparkEngine) -> None:
-    results = engine.run("test", works.Square(), 5)
+    results = engine.run("test", works.Square(), range(5))
     assert [square for square, _ in results] == [0, 1, 4, 9, 16]
     assert engine.slots == 1
     told = engine.receipt()
@@ -54,7 +54,7 @@ def test_progress_moves_within_a_part_and_ends_with_it(
             seen.add(progress.done)
 
         progress.report = watch  # type: ignore[method-assign]
-        engine.run("test", works.Count(images, 0.15), 2, progress)
+        engine.run("test", works.Count(images, 0.15), range(2), progress)
         assert progress.done == 2 * images
     assert [done for done in seen if 0 < done < images], "within the first part"
 
@@ -66,5 +66,5 @@ def test_a_workers_later_tasks_need_not_read_zips_or_search_what_is_loaded(
         zips = [path for path, at in sys.path_importer_cache.items() if isinstance(at, zipimporter)]
         return f"part {part}: {len(zips)} zips, frozen {gc.get_freeze_count() > 0}"
 
-    _, *later = engine.run("test", found, 3)
+    _, *later = engine.run("test", found, range(3))
     assert later == [f"part {part}: 0 zips, frozen True" for part in (1, 2)]

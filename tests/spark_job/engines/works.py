@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from spark_job.errors import JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from spark_job.engines import Attempt
 
 
 def nothing() -> None:
@@ -33,7 +34,7 @@ def stillborn() -> None:
 class Square:
     """Squares its number, the small ones last."""
 
-    def __call__(self, part: int, report: Callable[[int], None]) -> tuple[int, int]:
+    def __call__(self, part: int, attempt: Attempt) -> tuple[int, int]:
         sleep(0.05 / (1 + part))
         return part * part, os.getpid()
 
@@ -47,7 +48,7 @@ class Fail:
     how: str
     pause: float = 0.0
 
-    def __call__(self, part: int, report: Callable[[int], None]) -> int:
+    def __call__(self, part: int, attempt: Attempt) -> int:
         if part == 1:
             tries = self.folder / "tries"
             with tries.open("a") as file:
@@ -86,9 +87,9 @@ class Count:
     images: int
     seconds: float
 
-    def __call__(self, part: int, report: Callable[[int], None]) -> int:
+    def __call__(self, part: int, attempt: Attempt) -> int:
         for done in range(self.images):
-            report(done)
+            attempt.report(done)
             sleep(self.seconds)
         return part
 
@@ -100,7 +101,7 @@ class Hang:
     folder: Path
     busy: bool
 
-    def __call__(self, part: int, report: Callable[[int], None]) -> None:
+    def __call__(self, part: int, attempt: Attempt) -> None:
         (self.folder / str(os.getpid())).touch()
         while True:
             if not self.busy:
