@@ -17,15 +17,15 @@ Reasons for a reject at stage ``decode``: ``empty``, ``not-an-image``, ``unsuppo
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from spark_job.errors import RejectedImageError
+from spark_job.formats import describe, open_image, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spark_job.networks import Card
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,9 +48,6 @@ UPRIGHT = {
 FILTERS = {"bicubic": Image.Resampling.BICUBIC}
 """Pillow's filters by their names in a card's decode rules."""
 
-# Our own limit applies before any pixel is decoded, so Pillow's guess at a bomb is switched off.
-Image.MAX_IMAGE_PIXELS = None
-
 
 @dataclass(frozen=True)
 class Decoded:
@@ -65,8 +60,8 @@ class Decoded:
     width, height
         Pixels of the original, after its orientation is applied.
     format
-        Pillow's name of what the bytes are: one of `FORMATS`, or ``MPO``, a JPEG file with several
-        pictures in it, as some cameras write.
+        Pillow's name of what the bytes are: one of `formats.FORMATS`, or ``MPO``, a JPEG file with
+        several pictures in it, as some cameras write.
     small
         The RGB image itself, or its resized form where that is smaller.
     """
@@ -87,36 +82,16 @@ def decode(content: bytes, card: Card, *, max_pixels: int) -> Decoded:
         Where there is no usable image in `content`; see the module for the reasons.
     """
     if not content:
-        raise _reject("empty", "the file has zero bytes")
+        raise rejected("empty", "the file has zero bytes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of broken metadata, which is ignored here
-        image = _open(content)
+        image = open_image(content)
         if image.width * image.height > max_pixels:
-            raise _reject(
+            raise rejected(
                 "too-large",
                 f"{image.width}x{image.height} pixels, more than the limit of {max_pixels:,}",
             )
         return _to_pixels(image, card)
-
-
-def _open(content: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise _unidentified(content) from None
-    except Exception as error:  # a decoder's parser may raise anything on hostile bytes
-        raise _reject("corrupt", _describe(error)) from error
-
-
-def _unidentified(content: bytes) -> RejectedImageError:
-    """Tell a format that is not read here from bytes that are no image at all."""
-    try:
-        other = Image.open(io.BytesIO(content)).format
-    except UnidentifiedImageError:
-        return _reject("not-an-image", f"no image format begins with {content[:8]!r}")
-    except Exception as error:  # another format's parser knew it, and then gave up
-        other = _describe(error)
-    return _reject("unsupported-format", f"none of {', '.join(FORMATS)}: {other}")
 
 
 def _to_pixels(image: Image.Image, card: Card) -> Decoded:
@@ -130,9 +105,9 @@ def _to_pixels(image: Image.Image, card: Card) -> Decoded:
     except RejectedImageError:
         raise
     except Exception as error:  # as above
-        detail = _describe(error)
+        detail = describe(error)
         truncated = "truncated" in detail.lower() or isinstance(error, EOFError)
-        raise _reject("truncated" if truncated else "corrupt", detail) from error
+        raise rejected("truncated" if truncated else "corrupt", detail) from error
     small = min(upright, resized, key=lambda one: one.width * one.height)
     return Decoded(pixels, image.width, image.height, kind, small)
 
@@ -147,7 +122,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise _reject("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
+        raise rejected("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
     if image.mode.startswith("I;16"):
         image = _to_8_bits(image)
     if image.has_transparency_data:
@@ -174,11 +149,3 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
     rows = max(1, 1_000_000 // image.width)
     for top in range(0, image.height, rows):
         yield 0, top, image.width, min(top + rows, image.height)
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _reject(reason: str, detail: str) -> RejectedImageError:
-    return RejectedImageError("decode", reason, detail)
