@@ -91,6 +91,8 @@ def prepare(settings: JobSettings) -> tuple[Card, Folder, Folder]:
         Where the arguments do not fit each other, or name something that there is not.
     """
     card = load_card(settings.network)
+    if settings.full_decode:
+        card = card.in_full()
     load_network(card)
     _require_components(settings, card)
     images, output = open_folder(settings.images), open_folder(settings.output)

@@ -55,6 +55,7 @@ class JobSettings:
     pca: str = "auto"
     max_reject_rate: float = 0.05
     max_pixels: int = 64_000_000
+    full_decode: bool = False
     csv: bool = False
     master: str = LOCAL
 
@@ -153,14 +154,7 @@ def make_parser() -> argparse.ArgumentParser:
         "keep K components, at most as many as the network has features",
         metavar="K",
     )
-    parser.add_argument(
-        "--standardize",
-        nargs="?",
-        const=True,
-        type=_optional(_truth("standardize")),
-        metavar="true|false",
-        help="PCA of the standardized features (correlation; the default)",
-    )
+    _add_flag(parser, "standardize", "PCA of the standardized features (correlation; the default)")
     parser.add_argument(
         "--no-standardize",
         dest="standardize",
@@ -190,14 +184,13 @@ def make_parser() -> argparse.ArgumentParser:
         "reject an image of more pixels before decoding it (default 64000000)",
         metavar="N",
     )
-    parser.add_argument(
-        "--csv",
-        nargs="?",
-        const=True,
-        type=_optional(_truth("csv")),
-        metavar="true|false",
-        help="also write the vectors as one CSV",
+    _add_flag(
+        parser,
+        "full-decode",
+        "decode every pixel of a large JPEG, not the fewest that the network needs; slower, and "
+        "another extractor: batches with and without it do not compare",
     )
+    _add_flag(parser, "csv", "also write the vectors as one CSV")
     _add(
         parser,
         "master",
@@ -229,6 +222,11 @@ def _add(
     **more: Any,
 ) -> None:
     parser.add_argument(f"--{name}", type=kind, help=text, **more)
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    kind = _optional(_truth(name))
+    _add(parser, name, kind, text, nargs="?", const=True, metavar="true|false")
 
 
 def _text(text: str) -> str:
