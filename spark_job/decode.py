@@ -7,7 +7,7 @@ Version 2 of the rules, in this order:
    is smaller, or thin, is decoded in full, as every image of another format is. A card may ask for
    all in full (``--full-decode``).
 2. The first frame of an animation is the image, as is the first picture of a file of several (GIF,
-   PNG, WebP, TIFF, MPO); the others are not decoded.
+   PNG, WebP, AVIF, TIFF, MPO); the others are not decoded.
 3. EXIF (or XMP) orientation is applied; broken metadata is ignored.
 4. Of 16 bits per channel the upper eight are taken, in grey, RGB and with alpha alike (of a TIFF of
    12 bits, the upper eight of these). TIFFs of floats, of 32-bit or of signed integers have no
@@ -22,8 +22,9 @@ Version 2 of the rules, in this order:
    What a file tells of its colours in another way (PNG's gAMA and cICP, EXIF's colour space) is
    ignored.
 
-Reasons for a reject at stage ``decode``: ``empty``, ``not-an-image``, ``unsupported-format``,
-``too-large``, ``truncated``, ``corrupt``, ``unsupported-pixels``.
+Reasons for a reject at stage ``decode``: ``empty``, ``not-an-image``, ``unsupported-format``
+(HEIC, raw files and other images that are not taken: such pictures count as unsupported, not as
+rejected), ``too-large``, ``truncated``, ``corrupt``, ``unsupported-pixels``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from spark_job.colour import to_srgb
 from spark_job.errors import RejectedImageError
-from spark_job.formats import describe, open_image, rejected
+from spark_job.formats import SAVE_IT_ANEW, broken, open_image, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,8 @@ def decode(content: bytes, card: Card, *, max_pixels: int) -> Decoded:
     ------
     RejectedImageError
         Where there is no usable image in `content`; see the module for the reasons.
+    MemoryError
+        Where there was too little of it, which says nothing about the image.
     """
     if not content:
         raise rejected("empty", "the file has zero bytes")
@@ -133,9 +136,7 @@ def _to_pixels(image: Image.Image, card: Card) -> Decoded:
     except RejectedImageError:
         raise
     except Exception as error:  # a decoder may raise anything on hostile bytes
-        detail = describe(error)
-        truncated = "truncated" in detail.lower() or isinstance(error, EOFError)
-        raise rejected("truncated" if truncated else "corrupt", detail) from error
+        raise broken(error) from error
     return Decoded(pixels, *(size or image.size), kind, small)
 
 
@@ -153,6 +154,8 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation; 1, which is upright, where there is none."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
     except Exception:  # unreadable metadata says nothing about the pixels
         return 1
     return found if isinstance(found, int) else 1
@@ -166,7 +169,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _flatten(image: Image.Image) -> Image.Image:
     """Make an image opaque, with 8 bits per channel: RGB, grey (mode L) or CMYK."""
     if image.mode in ("I", "F"):
-        raise rejected("unsupported-pixels", f"32-bit greyscale (mode {image.mode})")
+        kind = "floats" if image.mode == "F" else "integers of 32 bits or with a sign"
+        raise rejected("unsupported-pixels", f"{kind} have no agreed range; {SAVE_IT_ANEW}")
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
     if image.mode.startswith("I;16"):
         image = _to_8_bits(image)

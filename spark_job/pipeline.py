@@ -322,7 +322,8 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
         raise NoImagesError(
             f"no images in {settings.manifest or folder.uri}"
             + (f" ({others} other files: {in_words(listing.ignored)})" if others else "")
-            + "; Orchard takes JPEG, PNG, WebP, BMP, GIF and TIFF files, in folders named by label"
+            + "; Orchard takes JPEG, PNG, WebP, AVIF, BMP, GIF and TIFF files, in folders named by "
+            "label"
         )
     return listing
 

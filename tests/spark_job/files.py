@@ -34,8 +34,12 @@ def tiff(
     *,
     bits: int | None = None,
     rows: bytes | None = None,
+    more: dict[int, list[int]] | None = None,
 ) -> bytes:
-    """An uncompressed TIFF by hand, of [height, width, channels] unsigned integers or floats."""
+    """An uncompressed TIFF by hand, of [height, width, channels] unsigned integers or floats.
+
+    `more` are other tags.
+    """
     height, width, channels = values.shape
     size = values.dtype.itemsize
     body = values.astype(values.dtype.newbyteorder(order)).tobytes() if rows is None else rows
@@ -55,6 +59,7 @@ def tiff(
     }
     if channels > expected:
         tags[338] = [2]  # alpha that is not associated
+    tags |= more or {}
     index, beside = struct.pack(f"{order}H", len(tags)), b""
     start = 8 + len(body) + 2 + 12 * len(tags) + 4
     for tag, numbers in sorted(tags.items()):

@@ -6,6 +6,7 @@ import io
 import struct
 from contextlib import suppress
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.formats import FORMATS
 from tests.spark_job.files import png, tiff
 from tests.spark_job.photographs import encoded, fruit, photograph
 from tests.spark_job.pixels import CARD, LIMIT, SIDE, assert_plain, pixels_of, plain, reason
@@ -248,21 +250,48 @@ def test_a_transparent_palette_entry_or_colour_key_is_white() -> None:
     assert_plain(encoded(plain(9, "L"), transparency=9), (255, 255, 255))
 
 
-def test_the_first_frame_of_an_animation_counts() -> None:
-    others = [plain("blue"), plain("white")]
-    for kind in ("GIF", "PNG", "WEBP", "TIFF"):
-        options = {"lossless": True} if kind == "WEBP" else {}
-        content = encoded(plain("red"), kind, save_all=True, append_images=others, **options)
-        assert_plain(content, (255, 0, 0))
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("GIF", {}),
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("AVIF", {"quality": 95}),
+        ("TIFF", {}),
+        ("MPO", {"quality": 95}),
+    ],
+)
+def test_the_first_of_several_frames_counts(kind: str, options: dict[str, Any]) -> None:
+    others = [plain("blue"), plain("white", size=(70, 70) if kind in ("TIFF", "MPO") else (40, 30))]
+    content = encoded(plain("red"), kind, save_all=True, append_images=others, **options)
+    assert_plain(content, (255, 0, 0), within=4 if kind in ("AVIF", "MPO") else 0)
+    decoded = decode(content, CARD, max_pixels=LIMIT)
+    assert (decoded.width, decoded.height, decoded.format) == (40, 30, kind)
+
+
+@pytest.mark.parametrize(("kind", "frames"), [("GIF", 10_000), ("PNG", 2_000), ("WEBP", 2_000)])
+def test_thousands_of_frames_cost_no_more_than_one(kind: str, frames: int) -> None:
+    def seconds(content: bytes) -> float:
+        def once() -> float:
+            started = perf_counter()
+            assert_plain(content, (200, 200, 200))
+            return perf_counter() - started
+
+        return min(once() for _ in range(5))
+
+    first, *others = [plain(200 if n == 0 else n % 2, "L", (16, 16)) for n in range(frames)]
+    options = {"lossless": True, "method": 0} if kind == "WEBP" else {}
+    many = encoded(first, kind, save_all=True, append_images=others, **options)
+    assert seconds(many) < seconds(encoded(first, kind, **options)) + 0.01
 
 
 @pytest.mark.parametrize("orientation", STORED)
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    options = {"quality": 95} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    assert_quarters(encoded(turned(orientation), kind, exif=exif, **options), within=3)
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95}
+    assert_quarters(encoded(turned(orientation), kind, exif=exif, **options), within=4)
 
 
 def test_width_and_height_are_those_of_the_upright_image() -> None:
@@ -289,7 +318,7 @@ def test_pixels_are_rgb_whatever_the_network_takes(channels: str) -> None:
     assert tuple(pixels[0, 0]) == (200, 100, 0)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_the_format_is_what_the_file_is(kind: str) -> None:
     assert decode(encoded(fruit(1), kind), CARD, max_pixels=LIMIT).format == kind
 
@@ -413,45 +442,20 @@ def test_zero_bytes() -> None:
     assert reason(b"") == ("decode", "empty")
 
 
-@pytest.mark.parametrize(
-    "content", [b"x", b"<html>", bytes(1000), b"\xff\xd8\xff", "りんご".encode() * 50, b"GIF89a"]
-)
-def test_what_is_not_an_image(content: bytes) -> None:
-    assert reason(content) in {
-        ("decode", "not-an-image"),
-        ("decode", "corrupt"),
-        ("decode", "truncated"),
-    }
-
-
-def test_text_is_not_called_a_corrupt_image() -> None:
-    assert reason(b"path,label\na.jpg,a\n") == ("decode", "not-an-image")
-
-
-@pytest.mark.parametrize("kind", ["JPEG2000", "AVIF", "ICO", "PPM", "TGA"])
-def test_an_image_of_another_format_is_named(kind: str) -> None:
-    content = encoded(fruit(1), kind)
-    with pytest.raises(RejectedImageError) as rejected:
-        decode(content, CARD, max_pixels=LIMIT)
-    assert rejected.value.reason == "unsupported-format"
-    assert kind in rejected.value.detail
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_file_cut_short_is_rejected_and_never_half_an_image(kind: str, share: float) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (80, 80, 3), np.uint8)
     content = encoded(Image.fromarray(noise), kind)
     stage, why = reason(content[: int(len(content) * share)])
     assert stage == "decode"
-    assert why in {"truncated", "corrupt", "not-an-image"}
-    if kind in {"JPEG", "PNG", "BMP"}:
-        assert why == "truncated"
+    # Of AVIF's boxes one that ends too soon is as one that is damaged.
+    assert why in ({"truncated", "corrupt"} if kind == "AVIF" else {"truncated"})
 
 
 def test_flipped_bits_never_do_more_than_reject() -> None:
     random = np.random.default_rng(2)
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
+    for kind in FORMATS:
         content = encoded(fruit(5), kind)
         for _ in range(60):
             broken = bytearray(content)

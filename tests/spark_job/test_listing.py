@@ -90,14 +90,14 @@ def test_a_listed_name_leads_back_to_the_file(folder: Folder) -> None:
 
 
 def test_other_files_are_counted_by_extension_and_hidden_ones_passed_over(folder: Folder) -> None:
-    extensions = ["jpg", "JPEG", "Png", "webp", "bmp", "gif", "tif", "TIFF"]
-    others = ["notes.txt", "x.avif", "README", "list.csv", "list2.CSV"]
+    extensions = ["jpg", "JPEG", "Png", "webp", "AVIF", "bmp", "gif", "tif", "TIFF"]
+    others = ["notes.txt", "x.jp2", "README", "list.csv", "list2.CSV"]
     hidden = [".DS_Store", "a/._x.jpg", ".thumbnails/x.jpg"]
     for name in [*(f"a/x.{extension}" for extension in extensions), *others, *hidden]:
         folder.write(name, b"1")
     listing = list_images(folder)
     assert len(listing) == len(extensions)
-    assert listing.ignored == Counter({"csv": 2, "txt": 1, "avif": 1, "": 1})
+    assert listing.ignored == Counter({"csv": 2, "txt": 1, "jp2": 1, "": 1})
 
 
 def test_a_changed_file_has_another_version(folder: Folder) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER: Final = Path(__file__).parent / "golden"
-CODECS: Final = ("libjpeg_turbo", "zlib", "webp", "littlecms2")
+CODECS: Final = ("libjpeg_turbo", "zlib", "webp", "avif", "littlecms2")
 COMMAND: Final = "python -m tests.spark_job.networks.golden_set"
 
 
@@ -162,6 +162,7 @@ def draw() -> dict[str, bytes]:
         "alpha.png": _encoded(alpha, "PNG", optimize=True),
         "grey16.png": _encoded(Image.fromarray(wide), "PNG", optimize=True),
         "palette.gif": _encoded(picture.quantize(32), "GIF"),
+        "lossy.avif": _encoded(picture, "AVIF", quality=80),
         "lossy.webp": _encoded(picture, "WEBP", quality=80),
         # Large enough to be decoded at half its scale.
         "photograph.jpg": _encoded(fruit(12, 950).crop((0, 25, 950, 925)), "JPEG", quality=70),
