@@ -31,6 +31,10 @@ class TooManyRejectsError(JobError):
     exit_code = 4
 
 
+class UnsupportedFormatsError(TooManyRejectsError):
+    """More images are in formats that are not taken than could be used: convert them."""
+
+
 class RejectedImageError(Exception):
     """One image cannot be used; it becomes a row of the rejects table, never a failed run.
 

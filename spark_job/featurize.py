@@ -18,6 +18,7 @@ import numpy as np
 from spark_job import contract, tables
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.formats import UNSUPPORTED
 from spark_job.listing import listing_digest, read_part
 from spark_job.networks.extractor import shared_extractor
 from spark_job.phash import perceptual_hash
@@ -104,6 +105,7 @@ class Featurizer:
         name = tables.attempt_name(part, attempt)
         self._write(name, rows, features, rejects)
         _lap(seconds, "write", clock)
+        unsupported = [row.path for row in rejects if row.reason == UNSUPPORTED]
         receipt = PartReceipt(
             part=part,
             attempt=attempt,
@@ -112,8 +114,10 @@ class Featurizer:
             counts=Counts(
                 listed=len(listed),
                 computed=len(rows),
-                rejected=len(rejects),
-                rejects=dict(Counter(row.reason for row in rejects)),
+                rejected=len(rejects) - len(unsupported),
+                unsupported=len(unsupported),
+                rejects=dict(Counter(row.reason for row in rejects if row.reason != UNSUPPORTED)),
+                formats=dict(Counter(contract.extension_of(path) for path in unsupported)),
             ),
             digests=Digests(
                 listing=listing_digest(

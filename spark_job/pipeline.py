@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_job import contract, runs, tables
-from spark_job.accounting import account, check_rejects, in_words, require_equal
+from spark_job.accounting import (
+    account,
+    check_listed,
+    check_rejects,
+    in_words,
+    require_equal,
+)
 from spark_job.claims import now
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
@@ -176,7 +182,12 @@ class _Work:
         self.clock.lap("featurize")
         self.claim.require()
         counts, digests = account(listing, digest, receipts)
-        check_rejects(work, counts, self.settings.max_reject_rate)
+        check_rejects(
+            work,
+            counts,
+            self.settings.max_reject_rate,
+            allow_unsupported=self.settings.allow_unsupported,
+        )
         return _Featurized(counts, digests, receipts)
 
     def _moments(self, featurized: _Featurized) -> Moments:
@@ -325,6 +336,7 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
             + "; Orchard takes JPEG, PNG, WebP, AVIF, BMP, GIF and TIFF files, in folders named by "
             "label"
         )
+    check_listed(listing, allow_unsupported=settings.allow_unsupported)
     return listing
 
 

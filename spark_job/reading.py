@@ -1,17 +1,20 @@
 """Reading a part's images ahead of the network.
 
 Reasons for a reject at stage ``read``: ``missing`` (vanished, or a manifest named what is not
-there), ``too-large``, ``unreadable``.
+there), ``bad-name`` (of a local file, that is not UTF-8), ``too-large``, ``unreadable``. Raw files
+of cameras are not read: :mod:`spark_job.formats` tells them by their names.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 from typing import TYPE_CHECKING
 
 from spark_job.errors import RejectedImageError
+from spark_job.formats import unsupported_by_name
 from spark_job.objects import FileTooLargeError
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ BUNDLE_BYTES = 250_000
 
 READ_AHEAD_BYTES = 128_000_000
 """Bytes in flight per task, so that large photographs do not fill the memory."""
+
+ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]")
+"""A byte of a name that is not UTF-8, as a listing shows it."""
 
 READ_AGAIN_AFTER = (0.5, 2.0, 8.0)
 """Seconds to wait before an object that S3 did not give is asked for again."""
@@ -92,10 +98,16 @@ def _read_all(folder: Folder, images: list[Image]) -> list[Content]:
 
 
 def _read(folder: Folder, image: Image) -> Content:
+    if (unsupported := unsupported_by_name(image.path)) is not None:
+        return unsupported
     for pause in (*READ_AGAIN_AFTER, None):
         try:
             return folder.read(image.path, limit=MAX_BYTES)
         except FileNotFoundError as error:
+            unknown = image.bytes is None and image.version is None
+            if unknown and ESCAPED.search(image.path):
+                detail = "the file's name is not UTF-8 (each \\x.. stands for a byte); rename it"
+                return RejectedImageError("read", "bad-name", detail)
             return RejectedImageError("read", "missing", str(error))
         except FileTooLargeError as error:
             detail = f"{error.args[0]:,} bytes, more than the limit of {MAX_BYTES:,}"

@@ -31,7 +31,8 @@ exit codes:
   1    failure: the message says what happened
   2    wrong arguments, or arguments that point to something unusable
   3    no images to work on (none listed, or too few usable ones for a PCA)
-  4    more images were rejected than --max-reject-rate allows; nothing is published
+  4    more images were rejected than --max-reject-rate allows, or more are in formats that are not
+       taken (HEIC, raw files) than could be used; nothing is published
   130  interrupted; nothing is published
 
 A failed run leaves its reason in OUTPUT/work/BATCH/RUN/failure.json.
@@ -54,6 +55,7 @@ class JobSettings:
     standardize: bool | None = None
     pca: str = "auto"
     max_reject_rate: float = 0.05
+    allow_unsupported: bool = False
     max_pixels: int = 64_000_000
     full_decode: bool = False
     csv: bool = False
@@ -176,6 +178,12 @@ def make_parser() -> argparse.ArgumentParser:
         _optional(_number("max-reject-rate", float, 0.0, 1.0)),
         "fail if a larger share of the images is rejected (default 0.05)",
         metavar="RATIO",
+    )
+    _add_flag(
+        parser,
+        "allow-unsupported",
+        "publish although more images are in formats that are not taken (HEIC, raw files) than "
+        "could be used; they do not count as rejected",
     )
     _add(
         parser,

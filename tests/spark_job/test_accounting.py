@@ -7,12 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_job.accounting import account, check_rejects, in_words, require_equal
-from spark_job.errors import JobError, NoImagesError, TooManyRejectsError
+from spark_job.accounting import account, check_listed, check_rejects, in_words, require_equal
+from spark_job.errors import (
+    JobError,
+    NoImagesError,
+    TooManyRejectsError,
+    UnsupportedFormatsError,
+)
 from spark_job.listing import FOUND, Listing
 from spark_job.objects import open_folder
 from spark_job.receipts import Counts, Digests, PartReceipt, digest
@@ -138,3 +144,94 @@ def test_where_no_image_is_left_a_run_fails_whatever_the_limit() -> None:
     with pytest.raises(NoImagesError, match=r"none of the 2 images could be used \(2 empty\)"):
         check_rejects(WORK, counts, 1.0)
     check_rejects(WORK, replace(counts, listed=3, carried_over=1), 1.0)
+
+
+class TestUnsupportedFormats:
+    def test_are_added_up_apart_from_rejects(self) -> None:
+        one = part(0, 3, empty=1)
+        counts = replace(one.counts, listed=9, unsupported=5, formats={"heic": 4, "dng": 1})
+        digests = replace(one.digests, listing=digest([b"nine"]))
+        other = part(1, 2, empty=1)
+        other = replace(
+            other, counts=replace(other.counts, listed=4, unsupported=1, formats={"dng": 1})
+        )
+        total, _ = account(
+            listing(13),
+            (digests + other.digests).listing,
+            [replace(one, counts=counts, digests=digests), other],
+        )
+        assert total == Counts(
+            listed=13,
+            computed=5,
+            rejected=2,
+            unsupported=6,
+            rejects={"empty": 2},
+            formats={"heic": 4, "dng": 2},
+            ignored={"txt": 2},
+        )
+
+    @given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 1000))
+    @settings(deadline=None)
+    def test_may_be_as_many_as_could_be_used_and_no_more(
+        self, computed: int, carried_over: int, more: int
+    ) -> None:
+        featurized = computed + carried_over
+
+        def counts(unsupported: int) -> Counts:
+            return Counts(
+                featurized + unsupported,
+                computed,
+                carried_over,
+                unsupported=unsupported,
+                formats={"heic": unsupported},
+            )
+
+        check_rejects(WORK, counts(featurized), 0.0)
+        with pytest.raises(UnsupportedFormatsError):
+            check_rejects(WORK, counts(featurized + 1 + more), 1.0)
+        check_rejects(WORK, counts(featurized + 1 + more), 0.0, allow_unsupported=True)
+
+    def test_are_no_part_of_the_reject_rate(self) -> None:
+        counts = Counts(20, 9, rejected=1, unsupported=10, rejects={"empty": 1})
+        check_rejects(WORK, counts, 0.1, allow_unsupported=True)
+        with pytest.raises(TooManyRejectsError, match=r"1 of 10 images were rejected \(10\.0%"):
+            check_rejects(WORK, counts, 0.09, allow_unsupported=True)
+
+    def test_are_named_by_number_with_what_to_do(self) -> None:
+        counts = Counts(1200, 40, rejected=10, unsupported=1150, formats={"heic": 1100, "dng": 50})
+        with pytest.raises(UnsupportedFormatsError) as error:
+            check_rejects(WORK, counts, 1.0)
+        assert str(error.value) == (
+            "1,150 of 1,200 images are in formats that are not taken (1,100 .heic, 50 .dng), more "
+            "than the 40 that could be used, so nothing was published; convert them to JPEG (a "
+            "phone can be told to take JPEGs; an iPhone by Settings, Camera, Formats, Most "
+            "Compatible), or say --allow-unsupported to go on without them; /out/work/b/r/rejects "
+            "names them"
+        )
+        assert isinstance(error.value, TooManyRejectsError)
+        assert error.value.exit_code == 4
+
+    def test_are_what_is_told_where_there_is_nothing_else(self) -> None:
+        counts = Counts(3, 0, unsupported=3, formats={"heic": 3})
+        with pytest.raises(UnsupportedFormatsError, match=r"3 of 3 .* \(3 \.heic\)"):
+            check_rejects(WORK, counts, 0.05)
+        with pytest.raises(NoImagesError, match=r"\(3 in formats that are not taken\)"):
+            check_rejects(WORK, counts, 0.05, allow_unsupported=True)
+
+    @pytest.mark.parametrize(("raw", "others"), [(0, 0), (0, 3), (2, 2), (3, 2), (1, 0)])
+    def test_that_names_tell_are_refused_before_anything_is_read(
+        self, raw: int, others: int
+    ) -> None:
+        names = [f"a/{n}.DNG" for n in range(raw)] + [f"a/{n}.heic" for n in range(others)]
+        found = pa.table([names, pa.nulls(len(names)), pa.nulls(len(names))], schema=FOUND)
+        listed = Listing(found, np.arange(len(names), dtype=np.uint32), Counter())
+        check_listed(listed, allow_unsupported=True)
+        if raw <= others:
+            check_listed(listed, allow_unsupported=False)
+            return
+        with pytest.raises(UnsupportedFormatsError) as error:
+            check_listed(listed, allow_unsupported=False)
+        assert f"{raw} of {raw + others} images are raw files of cameras ({raw} .dng)" in str(
+            error.value
+        )
+        assert "so nothing was begun; convert them to JPEG" in str(error.value)

@@ -26,6 +26,7 @@ def test_only_three_arguments_are_required_and_the_rest_is_documented_defaults()
         standardize=None,
         pca="auto",
         max_reject_rate=0.05,
+        allow_unsupported=False,
         max_pixels=64_000_000,
         full_decode=False,
         csv=False,
@@ -58,6 +59,11 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
     ],
     "pca": [(["--pca", "fit"], "fit"), (["--pca", "auto"], "auto")],
     "max_reject_rate": [(["--max-reject-rate", "0.5"], 0.5)],
+    "allow_unsupported": [
+        (["--allow-unsupported"], True),
+        (["--allow-unsupported", "true"], True),
+        (["--allow-unsupported", "false"], False),
+    ],
     "max_pixels": [(["--max-pixels", "1000"], 1000)],
     "full_decode": [
         (["--full-decode"], True),
