@@ -26,8 +26,18 @@ MODELS: Final = "models"
 READY: Final = "_READY"
 """Written into a batch's folder, it starts the batch; it is no file of it."""
 
-EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff")
-"""Images, by the ends of their names in small letters."""
+EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp", "avif", "bmp", "gif", "tif", "tiff")
+"""Images that are taken, by the ends of their names in small letters."""
+
+HEIF: Final = ("heic", "heif", "hif")
+"""Phones' pictures, which are not taken; but phones give these names to JPEGs, too."""
+
+RAW: Final = (
+    *("3fr", "arw", "bay", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "k25"),
+    *("kdc", "mef", "mos", "mrw", "nef", "nrw", "orf", "pef", "raf", "rw2", "rwl", "sr2", "srf"),
+    *("srw", "x3f"),
+)
+"""Raw files of cameras, which are not taken."""
 
 CURRENT: Final = "current.json"
 """A pointer: which run is published, which model is reused. Written last, by compare-and-swap."""
@@ -61,6 +71,12 @@ MODEL_CARD: Final = "model.json"
 
 NODE_PREFIX: Final = "/opt/orchard"
 """Where a cluster node's own Python environment lies."""
+
+
+def extension_of(name: str) -> str:
+    """Give the end of a file's name in small letters; empty where it has none."""
+    _, dot, end = name.rpartition("/")[2].rpartition(".")
+    return end.lower() if dot else ""
 
 
 def work_folder(batch: str, run: str) -> str:

@@ -31,6 +31,10 @@ class TooManyRejectsError(JobError):
     exit_code = 4
 
 
+class UnsupportedFormatsError(TooManyRejectsError):
+    """More images are in formats that are not taken than could be used: convert them."""
+
+
 class UnavailableError(JobError):
     """The store is busy, or the credentials expired: run it again later. Exit code 5."""
 

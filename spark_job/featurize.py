@@ -19,6 +19,7 @@ import numpy as np
 from spark_job import contract, tables
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
+from spark_job.formats import UNSUPPORTED
 from spark_job.isolation import IsolatedDecoder, image_seconds, time_limit
 from spark_job.listing import Image, listing_digest, read_part
 from spark_job.networks.extractor import shared_extractor
@@ -120,6 +121,8 @@ class Featurizer:
         features = rows.features[: len(rows.rows)]
         self._write(name, rows, features)
         rows.lap("write", clock)
+        unsupported = [row.path for row in rows.rejects if row.reason == UNSUPPORTED]
+        reasons = Counter(row.reason for row in rows.rejects if row.reason != UNSUPPORTED)
         receipt = PartReceipt(
             part=part,
             attempt=attempt,
@@ -130,8 +133,10 @@ class Featurizer:
             counts=Counts(
                 listed=len(rows.rows) + len(rows.rejects),
                 computed=len(rows.rows),
-                rejected=len(rows.rejects),
-                rejects=dict(Counter(row.reason for row in rows.rejects)),
+                rejected=len(rows.rejects) - len(unsupported),
+                unsupported=len(unsupported),
+                rejects=dict(reasons),
+                formats=dict(Counter(contract.extension_of(path) for path in unsupported)),
             ),
             digests=Digests(
                 listing=listing_digest(

@@ -3,11 +3,14 @@
 A listing is written in parts, as rows with the columns ``path`` (relative to the batch's folder),
 ``label`` (the parent folder's name; null for an image that lies in none), ``bytes`` and
 ``version`` (see `objects.Entry`; both null where a manifest does not tell), in the order of paths.
-It is held as columns in the order in which they were found, so that ten million fit in memory.
+A local name that is not UTF-8 is listed with escapes for the bytes that are not, and without size
+and version: it leads to no file, and becomes a reject. A listing is held as columns, in the order
+in which they were found, so that ten million images fit in memory.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,15 +24,13 @@ from pyarrow import csv, parquet
 
 from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import BusyError, Folder, open_folder
+from spark_job.objects import BusyError, Entry, Folder, open_folder
 from spark_job.receipts import add_digests, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
-
-    from spark_job.objects import Entry
 
     Thing = TypeVar("Thing")
 
@@ -44,6 +45,11 @@ SCHEMA = pa.schema(
 
 FOUND = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
 """A listing's columns while they are held: labels follow from paths."""
+
+LISTED = frozenset((*contract.EXTENSIONS, *contract.HEIF, *contract.RAW))
+"""Extensions of images: of those that are taken, and of those that a person takes for such."""
+
+RAW_NAME = rf"(?i)\.(?P<extension>{'|'.join(contract.RAW)})$"
 
 FILE_PARTS = 1000
 """Parts per file of a written listing: a task reads the index of so many to find its own."""
@@ -99,6 +105,14 @@ class Listing:
         """Mean size of the images whose size is known; 0 where none is."""
         return pc.mean(self.found["bytes"]).as_py() or 0.0
 
+    @property
+    def raw(self) -> Counter[str]:
+        """Count the raw files of cameras, which will not be read, by their extensions."""
+        matched = pc.extract_regex(self.found["path"], RAW_NAME)
+        extensions = pc.utf8_lower(pc.struct_field(matched, "extension")).drop_null()
+        counts = pc.value_counts(extensions).to_pylist()
+        return Counter({one["values"]: one["counts"] for one in counts})
+
     def rows(self, start: int, size: int) -> pa.Table:
         """Give rows as `SCHEMA` has them, in the order of paths."""
         rows = _take(self.found, self.order[start : start + size])
@@ -146,10 +160,6 @@ def list_images(folder: Folder) -> Listing:
         blocks = (_table(entries, ignored) for entries in _by(BLOCK, folder.entries()))
         # What is joined takes just its size; what is built from objects, up to twice as much.
         tables = [pa.concat_tables(some).combine_chunks() for some in _by(JOINED, blocks)]
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"{folder.uri} holds a file whose name is not UTF-8 ({error.object!r}); rename it"
-        ) from error
     except BusyError:
         raise
     except OSError as error:
@@ -340,21 +350,29 @@ def _by(size: int, things: Iterable[Thing]) -> Iterator[list[Thing]]:
 
 def _table(entries: list[Entry], ignored: Counter[str]) -> pa.Table:
     rows: list[Entry] = []
-    for entry in entries:
+    for entry in map(_in_utf8, entries):
         if "/." in f"/{entry.name}" or entry.name == contract.READY:
             continue
-        extension = entry.name.rpartition("/")[2].rpartition(".")
-        suffix = extension[2].lower() if extension[1] else ""
-        if suffix in contract.EXTENSIONS:
+        extension = contract.extension_of(entry.name)
+        if extension in LISTED:
             rows.append(entry)
         else:
-            ignored[suffix] += 1
+            ignored[extension] += 1
     columns = [
         [entry.name for entry in rows],
         [entry.bytes for entry in rows],
         [entry.version for entry in rows],
     ]
     return pa.table(columns, schema=FOUND)
+
+
+def _in_utf8(entry: Entry) -> Entry:
+    """Escape a name that is not UTF-8, of which Python makes no text that can be written."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return Entry(os.fsencode(entry.name).decode(errors="backslashreplace"), None, None)
+    return entry
 
 
 def _sorted(found: pa.Table, ignored: Counter[str]) -> Listing:

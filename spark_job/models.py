@@ -210,12 +210,12 @@ def model_id(determined_by: dict[str, Any]) -> str:
 
 
 def _warn_of_others(output: Folder, card: Card) -> None:
-    """Say so where the output has models, but none that takes this network's features."""
+    """Say so where the output has models, but none that takes this extractor's features."""
     others = [name for name in (output / contract.MODELS).folders() if name != card.extractor]
     if others:
         LOGGER.warning(
-            "the models in %s are of other networks (%s), and do not compare with the one that is "
-            "fitted now for %s",
+            "the models in %s are of other networks, or of images decoded otherwise (%s), and do "
+            "not compare with the one that is fitted now for %s",
             output.uri,
             ", ".join(others),
             card.extractor,

@@ -14,6 +14,7 @@ from spark_job import contract, runs, tables
 from spark_job.accounting import (
     RejectLimit,
     account,
+    check_listed,
     in_words,
     require_all_read,
     require_equal,
@@ -102,6 +103,8 @@ def prepare(settings: JobSettings) -> tuple[Card, Folder, Folder]:
         Where the arguments do not fit each other, or name something that there is not.
     """
     card = load_card(settings.network)
+    if settings.full_decode:
+        card = card.in_full()
     load_network(card)
     _require_components(settings, card)
     images, output = open_folder(settings.images), open_folder(settings.output)
@@ -182,7 +185,12 @@ class _Work:
         digest = write_listing(work, listing, sizes)
         self.clock.lap("list and start")
         featurizer = Featurizer(self.images, work, self.card, self.settings.max_pixels)
-        limit = RejectLimit(work, len(listing), self.settings.max_reject_rate)
+        limit = RejectLimit(
+            work,
+            len(listing),
+            self.settings.max_reject_rate,
+            allow_unsupported=self.settings.allow_unsupported,
+        )
         with Progress(sizes, work) as progress:
             receipts = self.engine.run("features", featurizer, order, progress, limit)
         again = self._ask_again(featurizer, receipts, limit)
@@ -363,8 +371,10 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
         raise NoImagesError(
             f"no images in {settings.manifest or folder.uri}"
             + (f" ({others} other files: {in_words(listing.ignored)})" if others else "")
-            + "; Orchard takes JPEG, PNG, WebP, BMP, GIF and TIFF files, in folders named by label"
+            + "; Orchard takes JPEG, PNG, WebP, AVIF, BMP, GIF and TIFF files, in folders named by "
+            "label"
         )
+    check_listed(listing, allow_unsupported=settings.allow_unsupported)
     return listing
 
 

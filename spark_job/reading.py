@@ -1,7 +1,9 @@
 """Reading a part's images ahead of the network.
 
 Reasons for a reject at stage ``read``: ``missing`` (vanished, or a manifest named what is not
-there), ``refused`` (these credentials may not read it), ``too-large``, ``unreadable``.
+there), ``bad-name`` (of a local file, that is not UTF-8), ``refused`` (these credentials may not
+read it), ``too-large``, ``unreadable``. Raw files of cameras are not read:
+:mod:`spark_job.formats` tells them by their names.
 
 An image that a busy store does not give is no reject: it is *postponed*, and asked for in a second
 pass after all the others.
@@ -9,6 +11,7 @@ pass after all the others.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +21,7 @@ from time import monotonic, sleep, time
 from typing import TYPE_CHECKING
 
 from spark_job.errors import RejectedImageError, UsageError
+from spark_job.formats import unsupported_by_name
 from spark_job.listing import Image
 from spark_job.objects import BusyError, FileTooLargeError, RefusedError
 from spark_job.retries import patiently, pause
@@ -66,6 +70,9 @@ TRIED = 32
 
 FAILURES = 8
 """Failures in a row without which patience does not end."""
+
+ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]")
+"""A byte of a name that is not UTF-8, as a listing shows it."""
 
 
 class Pace:
@@ -231,6 +238,8 @@ def _read_all(folder: Folder, images: list[Image], pace: Pace) -> list[Read]:
 
 
 def _read(folder: Folder, image: Image, pace: Pace) -> Read:
+    if (unsupported := unsupported_by_name(image.path)) is not None:
+        return unsupported
     try:
         if folder.is_local:
             return folder.read_once(image.path, limit=MAX_BYTES, version=None)
@@ -238,6 +247,9 @@ def _read(folder: Folder, image: Image, pace: Pace) -> Read:
     except BusyError as error:
         return error
     except FileNotFoundError as error:
+        if image.bytes is None and image.version is None and ESCAPED.search(image.path):
+            detail = "the file's name is not UTF-8 (each \\x.. stands for a byte); rename it"
+            return RejectedImageError("read", "bad-name", detail)
         return RejectedImageError("read", "missing", str(error))
     except RefusedError as error:
         return RejectedImageError("read", "refused", str(error))

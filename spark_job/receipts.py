@@ -68,7 +68,7 @@ class Counts:
     rejected
         Of no use; `rejects` has how many for which reason.
     unsupported
-        In formats that are not taken.
+        In formats that are not taken; `formats` has how many by the extensions of their names.
     ignored
         Files that are no images by their names, by extension; not among those listed.
     """
@@ -79,6 +79,7 @@ class Counts:
     rejected: int = 0
     unsupported: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
 
     @property

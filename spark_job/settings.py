@@ -31,7 +31,8 @@ exit codes:
   1    failure: the message says what happened
   2    wrong arguments, or arguments that point to something unusable
   3    no images to work on (none listed, or too few usable ones for a PCA)
-  4    more images were rejected than --max-reject-rate allows; nothing is published
+  4    more images were rejected than --max-reject-rate allows, or more are in formats that are not
+       taken (HEIC, raw files) than could be used; nothing is published
   5    S3 was busy or out of reach for long, or the credentials expired; nothing is published, and
        the same command may succeed later
   130  interrupted; nothing is published
@@ -56,7 +57,9 @@ class JobSettings:
     standardize: bool | None = None
     pca: str = "auto"
     max_reject_rate: float = 0.05
+    allow_unsupported: bool = False
     max_pixels: int = 64_000_000
+    full_decode: bool = False
     csv: bool = False
     master: str = LOCAL
 
@@ -155,14 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
         "keep K components, at most as many as the network has features",
         metavar="K",
     )
-    parser.add_argument(
-        "--standardize",
-        nargs="?",
-        const=True,
-        type=_optional(_truth("standardize")),
-        metavar="true|false",
-        help="PCA of the standardized features (correlation; the default)",
-    )
+    _add_flag(parser, "standardize", "PCA of the standardized features (correlation; the default)")
     parser.add_argument(
         "--no-standardize",
         dest="standardize",
@@ -185,6 +181,12 @@ def make_parser() -> argparse.ArgumentParser:
         "fail if a larger share of the images is rejected (default 0.05)",
         metavar="RATIO",
     )
+    _add_flag(
+        parser,
+        "allow-unsupported",
+        "publish although more images are in formats that are not taken (HEIC, raw files) than "
+        "could be used; they do not count as rejected",
+    )
     _add(
         parser,
         "max-pixels",
@@ -192,14 +194,13 @@ def make_parser() -> argparse.ArgumentParser:
         "reject an image of more pixels before decoding it (default 64000000)",
         metavar="N",
     )
-    parser.add_argument(
-        "--csv",
-        nargs="?",
-        const=True,
-        type=_optional(_truth("csv")),
-        metavar="true|false",
-        help="also write the vectors as one CSV",
+    _add_flag(
+        parser,
+        "full-decode",
+        "decode every pixel of a large JPEG, not the fewest that the network needs; slower, and "
+        "another extractor: batches with and without it do not compare",
     )
+    _add_flag(parser, "csv", "also write the vectors as one CSV")
     _add(
         parser,
         "master",
@@ -231,6 +232,11 @@ def _add(
     **more: Any,
 ) -> None:
     parser.add_argument(f"--{name}", type=kind, help=text, **more)
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    kind = _optional(_truth(name))
+    _add(parser, name, kind, text, nargs="?", const=True, metavar="true|false")
 
 
 def _text(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spark_job.accounting import in_words
+from spark_job.accounting import in_words, with_dots
 
 if TYPE_CHECKING:
     from spark_job.receipts import RunReceipt
@@ -15,8 +15,12 @@ def summarize(receipt: RunReceipt) -> str:
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized")]
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
+    if counts.unsupported:
+        formats = _by_name(with_dots(counts.formats))
+        told = f"{counts.unsupported:,} pictures in formats that are not taken{formats}"
+        lines += [("unsupported", f"{told}: convert them to JPEG")]
     if counts.ignored:
-        ignored = {name and f".{name}": count for name, count in counts.ignored.items()}
+        ignored = with_dots(counts.ignored)
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]
     kept = f"{model.variance_kept:.2%} of the variance"
     if model.reused:

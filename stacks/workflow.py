@@ -152,7 +152,8 @@ def _check_images(data: aws_s3.IBucket) -> States:
         "TellNoImages": tell(
             "NotifyFailure",
             "NoImages",
-            "Batch {} has no images: s3://{}/{} holds none; put them under a folder for each"
+            "Batch {} has no images: s3://{}/{} holds none that is taken"
+            f" ({', '.join(EXTENSIONS)}; no HEIC, no raw files); put them under a folder for each"
             " label there, and then start the batch again.",
             "$.settings.batch",
             f"'{data.bucket_name}'",

@@ -10,7 +10,7 @@ A network is a folder of this package, ``<name>/``, with ``network.tflite`` and 
         "scaling": {"divide_by": 127.5, "subtract": 1.0, "then_divide_by": 1.0}
       },
       "output": {"features": 1280},
-      "decode": {"version": 1, ...},                  see DecodeRules
+      "decode": {"version": 2, ...},                  see DecodeRules
       "tolerance": 0.0001,                            largest distance of a feature from Keras'
       "provenance": {...}                             where it comes from, for people
     }
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import resources
@@ -57,8 +57,13 @@ class DecodeRules:
         ``first``: of an animation.
     transparency
         ``white``: what is composited under it.
-    grey16
-        ``value / 257``: 16-bit greyscale to 8 bits.
+    wide
+        ``high byte``: of 16 bits per channel.
+    profile
+        ``sRGB``: what colours become, by the image's ICC profile.
+    draft
+        JPEGs are decoded at the smallest scale that keeps both sides at least so many times those
+        of the network's input; None: in full.
     resize
         ``bicubic``: Pillow's filter, without cropping.
     """
@@ -67,20 +72,25 @@ class DecodeRules:
     orientation: str
     frame: str
     transparency: str
-    grey16: str
+    wide: str
+    profile: str
+    draft: int | None
     resize: str
 
 
-KNOWN_RULES: Final = (
-    DecodeRules(
-        version=1,
-        orientation="exif",
-        frame="first",
-        transparency="white",
-        grey16="value / 257",
-        resize="bicubic",
-    ),
+RULES: Final = DecodeRules(
+    version=2,
+    orientation="exif",
+    frame="first",
+    transparency="white",
+    wide="high byte",
+    profile="sRGB",
+    draft=2,
+    resize="bicubic",
 )
+"""Of a card that is written today."""
+
+KNOWN_RULES: Final = (RULES, replace(RULES, draft=None))
 """What `decode` can do; a card with other rules, or another version of them, is refused."""
 
 
@@ -126,6 +136,10 @@ class Card:
     features: int
     decode: DecodeRules
     tolerance: float
+
+    def in_full(self) -> Card:
+        """Give the card of the same network that has every JPEG decoded in full."""
+        return replace(self, decode=replace(self.decode, draft=None))
 
     @cached_property
     def extractor(self) -> str:

@@ -31,7 +31,7 @@ import numpy as np
 from spark_job.networks.card import (
     CARD,
     FLATBUFFER,
-    KNOWN_RULES,
+    RULES,
     Card,
     Scaling,
     format_card,
@@ -128,7 +128,7 @@ def export(
         channels=channels,
         scaling=scaling,
         features=model.output_shape[1],
-        decode=KNOWN_RULES[-1],
+        decode=RULES,
         tolerance=math.inf,
     )
     pixels = random_images(_PROBES, height, width)

@@ -62,6 +62,17 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
+def photograph(size: tuple[int, int], seed: int = 1, **options: Any) -> bytes:
+    """A JPEG of smooth colours under noise, which no two scales give the same pixels of."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8))
+    image = coarse.resize(size, Image.Resampling.BICUBIC)
+    noise = Image.fromarray(random.integers(0, 256, (100, 100, 3), np.uint8)).resize(
+        size, Image.Resampling.NEAREST
+    )
+    return encoded(Image.blend(image, noise, 0.2), "JPEG", quality=85, **options)
+
+
 def plant(folder: Path, labels: dict[str, int], *, seed: int = 0) -> None:
     """Save so many fruits per label below `folder`, as JPEG."""
     for label, count in labels.items():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,12 +15,19 @@ from hypothesis import strategies as st
 from spark_job.accounting import (
     RejectLimit,
     account,
+    check_listed,
     in_words,
     require_all_read,
     require_equal,
     require_usable,
 )
-from spark_job.errors import JobError, NoImagesError, TooManyRejectsError, UnavailableError
+from spark_job.errors import (
+    JobError,
+    NoImagesError,
+    TooManyRejectsError,
+    UnavailableError,
+    UnsupportedFormatsError,
+)
 from spark_job.listing import FOUND, Listing
 from spark_job.objects import open_folder
 from spark_job.receipts import Counts, Digests, PartReceipt, digest
@@ -114,18 +122,18 @@ def test_a_reject_rate_of_exactly_the_limit_passes_and_one_reject_more_fails(
     rejected = data.draw(st.integers(0, listed - 2))
     limit = rejected / listed
 
-    RejectLimit(WORK, listed, limit)(rejecting(rejected))
+    RejectLimit(WORK, listed, limit, allow_unsupported=True)(rejecting(rejected))
     with pytest.raises(TooManyRejectsError, match="more than --max-reject-rate"):
-        RejectLimit(WORK, listed, limit)(rejecting(rejected + 1))
+        RejectLimit(WORK, listed, limit, allow_unsupported=True)(rejecting(rejected + 1))
 
 
 @pytest.mark.parametrize(("rejected", "listed", "limit"), [(5, 100, 0.05), (3, 10, 0.3), (0, 9, 0)])
 def test_a_limit_in_decimals_is_met_exactly(rejected: int, listed: int, limit: float) -> None:
-    RejectLimit(WORK, listed, limit)(rejecting(rejected))
+    RejectLimit(WORK, listed, limit, allow_unsupported=True)(rejecting(rejected))
 
 
 def test_too_many_rejects_are_told_with_reasons_and_where_they_are_once_they_are_certain() -> None:
-    limit = RejectLimit(WORK, 20, 0.1)
+    limit = RejectLimit(WORK, 20, 0.1, allow_unsupported=True)
     limit(rejecting(0))
     limit(rejecting(2))
     with pytest.raises(TooManyRejectsError) as error:
@@ -160,5 +168,104 @@ def test_what_the_store_never_gave_ends_the_run_and_says_what_to_do() -> None:
         require_all_read([replace(throttled, busy={"credentials expired": 1})])
 
 
+class TestUnsupportedFormats:
+    def test_are_added_up_apart_from_rejects(self) -> None:
+        one = part(0, 3, empty=1)
+        counts = replace(one.counts, listed=9, unsupported=5, formats={"heic": 4, "dng": 1})
+        digests = replace(one.digests, listing=digest([b"nine"]))
+        other = part(1, 2, empty=1)
+        other = replace(
+            other, counts=replace(other.counts, listed=4, unsupported=1, formats={"dng": 1})
+        )
+        total, _ = account(
+            listing(13),
+            (digests + other.digests).listing,
+            [replace(one, counts=counts, digests=digests), other],
+        )
+        assert total == Counts(
+            listed=13,
+            computed=5,
+            rejected=2,
+            unsupported=6,
+            rejects={"empty": 2},
+            formats={"heic": 4, "dng": 2},
+            ignored={"txt": 2},
+        )
+
+    @given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 1000))
+    @settings(deadline=None)
+    def test_may_be_as_many_as_could_be_used_and_no_more(
+        self, computed: int, carried_over: int, more: int
+    ) -> None:
+        featurized = computed + carried_over
+
+        def counts(unsupported: int) -> Counts:
+            return Counts(
+                featurized + unsupported,
+                computed,
+                carried_over,
+                unsupported=unsupported,
+                formats={"heic": unsupported},
+            )
+
+        check(counts(featurized), 0.0)
+        with pytest.raises(UnsupportedFormatsError):
+            check(counts(featurized + 1 + more), 1.0)
+        check(counts(featurized + 1 + more), 0.0, allow_unsupported=True)
+
+    def test_are_no_part_of_the_reject_rate(self) -> None:
+        counts = Counts(20, 9, rejected=1, unsupported=10, rejects={"empty": 1})
+        check(counts, 0.1, allow_unsupported=True)
+        with pytest.raises(TooManyRejectsError, match=r"1 of 10 images were rejected .* \(10\.0%"):
+            check(counts, 0.09, allow_unsupported=True)
+
+    def test_are_named_by_number_with_what_to_do(self) -> None:
+        counts = Counts(1200, 40, rejected=10, unsupported=1150, formats={"heic": 1100, "dng": 50})
+        with pytest.raises(UnsupportedFormatsError) as error:
+            check(counts, 1.0)
+        assert str(error.value) == (
+            "1,150 of 1,200 images were in formats that are not taken by the time the run was "
+            "ended (1,100 .heic, 50 .dng), more than could be used, so nothing was published; "
+            "convert them to JPEG (a "
+            "phone can be told to take JPEGs; an iPhone by Settings, Camera, Formats, Most "
+            "Compatible), or say --allow-unsupported to go on without them; /out/work/b/r/rejects "
+            "names them"
+        )
+        assert isinstance(error.value, TooManyRejectsError)
+        assert error.value.exit_code == 4
+
+    def test_are_what_is_told_where_there_is_nothing_else(self) -> None:
+        counts = Counts(3, 0, unsupported=3, formats={"heic": 3})
+        with pytest.raises(UnsupportedFormatsError, match=r"3 of 3 .* \(3 \.heic\)"):
+            check(counts, 0.05)
+        with pytest.raises(NoImagesError, match=r"\(3 in formats that are not taken\)"):
+            check(counts, 0.05, allow_unsupported=True)
+
+    @pytest.mark.parametrize(("raw", "others"), [(0, 0), (0, 3), (2, 2), (3, 2), (1, 0)])
+    def test_that_names_tell_are_refused_before_anything_is_read(
+        self, raw: int, others: int
+    ) -> None:
+        names = [f"a/{n}.DNG" for n in range(raw)] + [f"a/{n}.heic" for n in range(others)]
+        found = pa.table([names, pa.nulls(len(names)), pa.nulls(len(names))], schema=FOUND)
+        listed = Listing(found, np.arange(len(names), dtype=np.uint32), Counter())
+        check_listed(listed, allow_unsupported=True)
+        if raw <= others:
+            check_listed(listed, allow_unsupported=False)
+            return
+        with pytest.raises(UnsupportedFormatsError) as error:
+            check_listed(listed, allow_unsupported=False)
+        assert f"{raw} of {raw + others} images are raw files of cameras ({raw} .dng)" in str(
+            error.value
+        )
+        assert "so nothing was begun; convert them to JPEG" in str(error.value)
+
+
 def rejecting(rejected: int) -> PartReceipt:
     return part(0, 0, empty=rejected)
+
+
+def check(counts: Counts, most: float, *, allow_unsupported: bool = False) -> None:
+    """Hold the counts of a run of one part against the limits."""
+    limit = RejectLimit(WORK, counts.listed, most, allow_unsupported=allow_unsupported)
+    limit(replace(part(0, 0), counts=counts))
+    require_usable(WORK, counts)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from spark_job import contract
 from spark_job import listing as listings
 from spark_job.errors import RejectedImageError, UsageError
 from spark_job.listing import (
@@ -36,7 +38,6 @@ from tests.spark_job.jobs import files_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 AWKWARD = [
     "Apple Red 1/a photo.jpg",
@@ -90,14 +91,14 @@ def test_a_listed_name_leads_back_to_the_file(folder: Folder) -> None:
 
 
 def test_other_files_are_counted_by_extension_and_hidden_ones_passed_over(folder: Folder) -> None:
-    extensions = ["jpg", "JPEG", "Png", "webp", "bmp", "gif", "tif", "TIFF"]
-    others = ["notes.txt", "x.avif", "README", "list.csv", "list2.CSV"]
+    extensions = ["jpg", "JPEG", "Png", "webp", "AVIF", "bmp", "gif", "tif", "TIFF"]
+    others = ["notes.txt", "x.jp2", "README", "list.csv", "list2.CSV"]
     hidden = [".DS_Store", "a/._x.jpg", ".thumbnails/x.jpg"]
     for name in [*(f"a/x.{extension}" for extension in extensions), *others, *hidden]:
         folder.write(name, b"1")
     listing = list_images(folder)
     assert len(listing) == len(extensions)
-    assert listing.ignored == Counter({"csv": 2, "txt": 1, "avif": 1, "": 1})
+    assert listing.ignored == Counter({"csv": 2, "txt": 1, "jp2": 1, "": 1})
 
 
 def test_a_changed_file_has_another_version(folder: Folder) -> None:
@@ -148,12 +149,58 @@ def test_a_missing_bucket_is_refused(s3_endpoint: str) -> None:  # noqa: ARG001
         require_folder(open_folder("s3://no-such-bucket/images"))
 
 
-def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with open(os.fsencode(tmp_path) + b"/a/\xff\xfe.jpg", "wb"):  # noqa: PTH123
-        pass
-    with pytest.raises(UsageError, match="whose name is not UTF-8"):
-        list_images(open_folder(str(tmp_path)))
+def test_a_name_that_is_not_utf8_rejects_its_file_and_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "Plum").mkdir(parents=True)
+    for odd in (b"Plum/\xff\xfe.jpg", b"Plum/caf\xe9 1.JPG", b"Plum/notes.\xff"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + odd)).write_bytes(b"1")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xe9t\xe9")).mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xe9t\xe9/2.jpg")).write_bytes(b"1")
+    for name in ("Plum/3.jpg", "Plum/\\xff is no escape.jpg", "Plum/é.jpg"):
+        (folder / name).write_bytes(b"1")
+    listing = list_images(open_folder(str(folder)))
+    assert {image.path: image.label for image in images(listing)} == {
+        "Plum/3.jpg": "Plum",
+        "Plum/\\xff is no escape.jpg": "Plum",
+        "Plum/\\xff\\xfe.jpg": "Plum",
+        "Plum/caf\\xe9 1.JPG": "Plum",
+        "Plum/é.jpg": "Plum",
+        "\\xe9t\\xe9/2.jpg": "\\xe9t\\xe9",
+    }
+    assert listing.ignored == Counter({"\\xff": 1}), "which a receipt can be written of"
+    work = open_folder(str(tmp_path / "work"))
+    write_listing(work, listing, [len(listing)])
+    rejects = {}
+    for image, content in contents(open_folder(str(folder)), read_part(work, 0)):
+        if isinstance(content, RejectedImageError):
+            assert (image.bytes, image.version) == (None, None)
+            assert "not UTF-8" in content.detail
+            assert "rename it" in content.detail
+            rejects[image.path] = (content.stage, content.reason)
+        else:
+            assert content == b"1"
+    assert rejects == dict.fromkeys(
+        ("Plum/\\xff\\xfe.jpg", "Plum/caf\\xe9 1.JPG", "\\xe9t\\xe9/2.jpg"), ("read", "bad-name")
+    )
+
+
+def test_phones_pictures_and_raw_files_are_listed(folder: Folder) -> None:
+    names = [f"a/x.{extension}" for extension in (*contract.HEIF, *contract.RAW)]
+    for name in [*names, "b/IMG_1.HEIC", "b/IMG_2.Dng", "b/IMG_3.NEF", "b/c.nef", "b/dng"]:
+        folder.write(name, b"1")
+    listing = list_images(folder)
+    assert len(listing) == len(names) + 4
+    assert listing.ignored == Counter({"": 1})
+    assert listing.raw == Counter(contract.RAW) + Counter({"dng": 1, "nef": 2})
+
+
+def test_raw_files_of_a_manifest_are_counted_too(tmp_path: Path) -> None:
+    names = ["a/1.DNG", "a/2.dng", "a/line\nbreak.cr2", "a/3.dng.jpg", "a.dng/4", "5.jpg"]
+    manifest = write_manifest(tmp_path / "m.parquet", names)
+    listing = read_manifest(manifest, open_folder(str(tmp_path)))
+    assert listing.raw == Counter({"dng": 2, "cr2": 1})
+    nothing = read_manifest(write_manifest(tmp_path / "n.csv", []), open_folder(str(tmp_path)))
+    assert nothing.raw == Counter()
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "CSV"])

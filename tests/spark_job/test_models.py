@@ -157,7 +157,7 @@ def test_models_of_other_networks_are_named_where_a_new_one_is_fitted(
     (output / "models" / "resnet50-0123").write("current.json", b"{}")
     assert current_model(SETTINGS, output, other) is None
     [message] = caplog.messages
-    assert "are of other networks (resnet50-0123), and do not compare" in message
+    assert "otherwise (resnet50-0123), and do not compare" in message
 
 
 @pytest.mark.parametrize(

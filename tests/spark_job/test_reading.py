@@ -43,6 +43,30 @@ def test_what_cannot_be_read_is_a_reject_in_its_place(folder: Folder) -> None:
     assert {outcomes["a"][0], outcomes["a/1.jpg/4.jpg"][0], outcomes["a/nul\0.jpg"][0]} == {"read"}
 
 
+def test_a_raw_file_is_not_read(tmp_path: Path) -> None:
+    """Nor looked for: there is none."""
+    listed = [Image("a/x.DNG", "a", 30_000_000, "1"), Image("a/x.nef", "a", None, None)]
+    for image, content in read_ahead(open_folder(str(tmp_path)), listed):
+        assert outcome(content) == ("decode", "unsupported-format"), image
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (Image("caf\\xe9.jpg", None, None, None), "bad-name"),
+        (Image("caf\\xe9/1.jpg", "caf\\xe9", None, None), "bad-name"),
+        (Image("caf\\xe9.jpg", None, 7, "1"), "missing"),
+        (Image("caf\\x41.jpg", None, None, None), "missing"),
+        (Image("cafe.jpg", None, None, None), "missing"),
+    ],
+)
+def test_a_listed_name_that_was_not_utf8_is_no_missing_file(
+    image: Image, reason: str, tmp_path: Path
+) -> None:
+    [(_, content)] = read_ahead(open_folder(str(tmp_path)), [image])
+    assert outcome(content) == ("read", reason)
+
+
 def test_an_unreadable_file_is_a_reject(tmp_path: Path) -> None:
     """A file that opens and whose reading fails, whoever asks: address 0 of this process."""
     (tmp_path / "x.jpg").symlink_to("/proc/self/mem")

@@ -26,7 +26,9 @@ def test_only_three_arguments_are_required_and_the_rest_is_documented_defaults()
         standardize=None,
         pca="auto",
         max_reject_rate=0.05,
+        allow_unsupported=False,
         max_pixels=64_000_000,
+        full_decode=False,
         csv=False,
         master="local[*,4]",
     )
@@ -57,7 +59,17 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
     ],
     "pca": [(["--pca", "fit"], "fit"), (["--pca", "auto"], "auto")],
     "max_reject_rate": [(["--max-reject-rate", "0.5"], 0.5)],
+    "allow_unsupported": [
+        (["--allow-unsupported"], True),
+        (["--allow-unsupported", "true"], True),
+        (["--allow-unsupported", "false"], False),
+    ],
     "max_pixels": [(["--max-pixels", "1000"], 1000)],
+    "full_decode": [
+        (["--full-decode"], True),
+        (["--full-decode", "true"], True),
+        (["--full-decode", "false"], False),
+    ],
     "csv": [(["--csv"], True), (["--csv", "true"], True), (["--csv", "false"], False)],
     "master": [(["--master", "local[1]"], "local[1]")],
 }
@@ -190,6 +202,7 @@ def test_the_bounds_themselves_are_allowed(options: list[str]) -> None:
         (["--max-pixels", "1000000001"], "not '1000000001'"),
         (["--pca", "sometimes"], "pca is auto or fit; not 'sometimes'"),
         (["--engine", "dask"], "engine is processes or spark; not 'dask'"),
+        (["--full-decode", "1"], "full-decode is true or false; not '1'"),
         (["--csv", "yes"], "csv is true or false; not 'yes'"),
         (["--standardize", "0"], "standardize is true or false; not '0'"),
         (["--images", ""], "it is empty"),

@@ -133,6 +133,11 @@ BEFORE: dict[str, Case] = {
     "an empty batch folder": Case(
         answers={**GOOD, LIST: listing()}, error="NoImages", says=("Batch b has no images", "s3://")
     ),
+    "pictures that are not taken": Case(
+        answers={**GOOD, LIST: listing("images/b/apple/IMG_1.HEIC", "images/b/apple/2.dng")},
+        error="NoImages",
+        says=("holds none that is taken (jpg, jpeg, png, webp, avif", "no HEIC, no raw files"),
+    ),
     "a marker alone": Case(
         answers={**GOOD, LIST: listing("images/b/", "images/b/_READY")},
         error="NoImages",

@@ -4,7 +4,7 @@
 
 writes ``golden.json`` and ``features.npy`` anew from the committed images. It refuses where pixels
 or features changed under the same extractor: they would mix with those of earlier runs. Raise the
-decode version first, in `KNOWN_RULES` of ``spark_job/networks/card.py`` and in each card.
+decode version first, in `RULES` of ``spark_job/networks/card.py`` and in each card.
 
 The images themselves stay as they are: another encoder draws other files. ``--draw`` draws those
 that are not there.
@@ -28,6 +28,7 @@ from spark_job.decode import decode
 from spark_job.networks import DEFAULT, load_card
 from spark_job.networks.extractor import shared_extractor
 from tests.spark_job.photographs import fruit
+from tests.spark_job.profiles import wide_gamut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Set
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER: Final = Path(__file__).parent / "golden"
+CODECS: Final = ("libjpeg_turbo", "zlib", "webp", "avif", "littlecms2")
 COMMAND: Final = "python -m tests.spark_job.networks.golden_set"
 
 
@@ -115,7 +117,7 @@ def differences(then: Golden, now: Golden, tolerance: float) -> str:
             *found,
             f"libraries: {', '.join(upgraded) or 'the same'}",
             "Features of before and after must not mix. If the change is meant, raise the decode "
-            f"version {now.decode_version} in KNOWN_RULES of spark_job/networks/card.py and in the "
+            f"version {now.decode_version} in RULES of spark_job/networks/card.py and in the "
             "card of each network, which gives every extractor another id, and then run "
             f"`{COMMAND}`.",
         ]
@@ -140,7 +142,7 @@ def _only(golden: Golden, names: Set[str]) -> Golden:
 
 
 def _versions() -> dict[str, str]:
-    codecs = {name: str(features.version(name)) for name in ("libjpeg_turbo", "zlib", "webp")}
+    codecs = {name: str(features.version(name)) for name in CODECS}
     return {name: version(name) for name in ("pillow", "numpy", "ai-edge-litert")} | codecs
 
 
@@ -160,7 +162,11 @@ def draw() -> dict[str, bytes]:
         "alpha.png": _encoded(alpha, "PNG", optimize=True),
         "grey16.png": _encoded(Image.fromarray(wide), "PNG", optimize=True),
         "palette.gif": _encoded(picture.quantize(32), "GIF"),
+        "lossy.avif": _encoded(picture, "AVIF", quality=80),
         "lossy.webp": _encoded(picture, "WEBP", quality=80),
+        # Large enough to be decoded at half its scale.
+        "photograph.jpg": _encoded(fruit(12, 950).crop((0, 25, 950, 925)), "JPEG", quality=70),
+        "wide_gamut.jpg": _encoded(picture, "JPEG", quality=85, icc_profile=wide_gamut()),
     }
 
 

@@ -36,7 +36,7 @@ NETWORKS = REPOSITORY / "spark_job" / "networks"
 def test_the_card_describes_the_network_that_lies_beside_it() -> None:
     card = load_card()
     assert (card.name, card.width, card.height, card.features) == (DEFAULT, 224, 224, 1280)
-    assert (card.channels, card.tolerance, card.decode.version) == ("RGB", 1e-4, 1)
+    assert (card.channels, card.tolerance, card.decode.version) == ("RGB", 1e-4, 2)
     assert card.scaling == Scaling(divide_by=(127.5,) * 3, subtract=(1.0,) * 3)
     assert hashlib.sha256(load_network(card)).hexdigest() == card.sha256
 
@@ -65,7 +65,7 @@ CHANGES: dict[str, Any] = {
     "channels": "BGR",
     "scaling": Scaling(),
     "features": 1281,
-    "decode": replace(load_card().decode, version=2),
+    "decode": replace(load_card().decode, version=3),
 }
 IRRELEVANT: dict[str, Any] = {"name": "other", "tolerance": 1.0}
 
@@ -90,6 +90,33 @@ def test_prose_and_the_way_a_number_is_written_change_nothing() -> None:
     content["provenance"] = {"origin": "other words"}
     content["input"]["scaling"] = {"then_divide_by": 1, "divide_by": [127.5] * 3, "subtract": 1}
     assert parse_card(DEFAULT, json.dumps(content).encode()).extractor == load_card().extractor
+
+
+def test_decoding_in_full_is_another_extractor_of_the_same_network() -> None:
+    card = load_card()
+    assert card.in_full() == replace(card, decode=replace(card.decode, draft=None))
+    assert card.in_full().extractor != card.extractor
+    assert load_network(card.in_full()) == load_network(card)
+
+
+@pytest.mark.parametrize("card", [load_card(), load_card().in_full()], ids=["scaled", "in full"])
+def test_a_card_may_ask_for_either_kind_of_decoding(card: Card) -> None:
+    assert parse_card(card.name, format_card(card, {}).encode()) == card
+
+
+def test_rules_that_are_no_longer_followed_are_refused() -> None:
+    """Those of cards from before: their pixels are not made any more."""
+    content = json.loads(format_card(load_card(), {}))
+    content["decode"] = {
+        "version": 1,
+        "orientation": "exif",
+        "frame": "first",
+        "transparency": "white",
+        "grey16": "value / 257",
+        "resize": "bicubic",
+    }
+    with pytest.raises(JobError, match=r'the card asks for .*"value / 257".*export the network'):
+        parse_card("kiwi_net", json.dumps(content).encode())
 
 
 def test_an_extractor_is_named_after_its_network_and_16_digits() -> None:
@@ -156,7 +183,8 @@ def with_value(value: Any, *keys: str) -> Callable[[dict[str, Any]], None]:
         (with_value("x / 127.5 - 1", "decode"), "'decode' is not an object"),
         (with_value(99, "decode", "version"), 'the card asks for {"version": 99'),
         (with_value("lanczos", "decode", "resize"), '"resize": "lanczos"'),
-        (with_value("sRGB", "decode", "profile"), '"profile": "sRGB"'),
+        (with_value(1, "decode", "draft"), '"draft": 1'),
+        (with_value("sRGB", "decode", "gamut"), '"gamut": "sRGB"'),
         (without("decode", "frame"), "this version of Orchard decodes by"),
     ],
 )

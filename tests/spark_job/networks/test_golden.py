@@ -36,7 +36,7 @@ class TestAChangeIsTold:
         told = differences(then, now, TOLERANCE)
         assert "  cmyk.jpg: other pixels\n" in told
         assert f"libraries: pillow {then.versions['pillow']} -> 99.0" in told
-        assert "raise the decode version 1 in KNOWN_RULES" in told
+        assert "raise the decode version 2 in RULES" in told
         assert "python -m tests.spark_job.networks.golden_set" in told
         assert "baseline.jpg" not in told
 
