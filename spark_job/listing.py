@@ -10,7 +10,6 @@ in which they were found, so that ten million images fit in memory.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +23,7 @@ from pyarrow import csv, parquet
 
 from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import BusyError, Entry, Folder, open_folder
+from spark_job.objects import ENTRIES, BusyError, Folder, open_folder
 from spark_job.receipts import add_digests, digest
 
 if TYPE_CHECKING:
@@ -43,9 +42,6 @@ SCHEMA = pa.schema(
     ]
 )
 
-FOUND = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
-"""A listing's columns while they are held: labels follow from paths."""
-
 LISTED = frozenset((*contract.EXTENSIONS, *contract.HEIF, *contract.RAW))
 """Extensions of images: of those that are taken, and of those that a person takes for such."""
 
@@ -57,8 +53,8 @@ FILE_PARTS = 1000
 BLOCK = 50_000
 """Rows that become Python objects at a time."""
 
-JOINED = 10
-"""Such blocks that are joined to a chunk of a listing's columns."""
+CHUNK = 500_000
+"""Rows of a chunk of a listing's columns."""
 
 PART_IMAGES = 1024
 """Most images of a part, which bounds what a lost worker costs."""
@@ -84,8 +80,8 @@ class Listing:
     Attributes
     ----------
     found
-        One row per image, unsorted; see `FOUND`. Columns of which nothing is known may be of the
-        type null, which takes no memory.
+        One row per image, unsorted; see `objects.ENTRIES`. Columns of which nothing is known may be
+        of the type null, which takes no memory.
     order
         Row numbers in the order of paths.
     ignored
@@ -157,14 +153,13 @@ def list_images(folder: Folder) -> Listing:
     """
     ignored: Counter[str] = Counter()
     try:
-        blocks = (_table(entries, ignored) for entries in _by(BLOCK, folder.entries()))
-        # What is joined takes just its size; what is built from objects, up to twice as much.
-        tables = [pa.concat_tables(some).combine_chunks() for some in _by(JOINED, blocks)]
+        blocks = (_images(block, ignored) for block in folder.blocks())
+        tables = list(_joined(blocks))
     except BusyError:
         raise
     except OSError as error:
         raise UsageError(f"cannot list {folder.uri}: {error}") from error
-    return _sorted(pa.concat_tables(tables) if tables else FOUND.empty_table(), ignored)
+    return _sorted(pa.concat_tables(tables) if tables else ENTRIES.empty_table(), ignored)
 
 
 def read_manifest(uri: str, folder: Folder) -> Listing:
@@ -199,7 +194,7 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
         ) from error
     relative = pa.chunked_array(chunks, pa.string())
     nothing = pa.nulls(len(relative))
-    listing = _sorted(pa.table([relative, nothing, nothing], names=FOUND.names), Counter())
+    listing = _sorted(pa.table([relative, nothing, nothing], names=ENTRIES.names), Counter())
     if len(listing) < len(relative):
         raise UsageError(f"the manifest {uri} names {_repeated(relative)!r} more than once")
     return listing
@@ -313,7 +308,7 @@ def _manifest_paths(name: str, content: bytes) -> Iterator[pa.Array]:
     source = pa.BufferReader(content)
     batches: Iterable[pa.RecordBatch]
     if name.lower().endswith(".parquet"):
-        batches = parquet.ParquetFile(source).iter_batches(JOINED * BLOCK, columns=["path"])
+        batches = parquet.ParquetFile(source).iter_batches(CHUNK, columns=["path"])
     else:
         text = csv.ConvertOptions(column_types={"path": pa.string()}, include_columns=["path"])
         batches = csv.open_csv(source, convert_options=text)
@@ -342,37 +337,33 @@ def _grouped(numbers: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
         yield int(numbers[start]), slice(start, end)
 
 
-def _by(size: int, things: Iterable[Thing]) -> Iterator[list[Thing]]:
-    iterator = iter(things)
-    while some := list(islice(iterator, size)):
-        yield some
+def _images(block: pa.Table, ignored: Counter[str]) -> pa.Table:
+    """Take the images out of a block of entries; what else has an extension is counted."""
+    names = block["path"]
+    passed_over = pc.or_(
+        pc.match_substring_regex(names, r"(^|/)\."), pc.equal(names, contract.READY)
+    )
+    block = block.filter(pc.invert(passed_over))
+    extensions = pc.struct_field(pc.extract_regex(block["path"], r"\.(?P<e>[^./]*)$"), "e")
+    extensions = pc.fill_null(pc.utf8_lower(extensions), "")
+    listed = pc.is_in(extensions, pa.array(LISTED))
+    for one in pc.value_counts(extensions.filter(pc.invert(listed))).to_pylist():
+        ignored[one["values"]] += one["counts"]
+    return block.filter(listed)
 
 
-def _table(entries: list[Entry], ignored: Counter[str]) -> pa.Table:
-    rows: list[Entry] = []
-    for entry in map(_in_utf8, entries):
-        if "/." in f"/{entry.name}" or entry.name == contract.READY:
-            continue
-        extension = contract.extension_of(entry.name)
-        if extension in LISTED:
-            rows.append(entry)
-        else:
-            ignored[extension] += 1
-    columns = [
-        [entry.name for entry in rows],
-        [entry.bytes for entry in rows],
-        [entry.version for entry in rows],
-    ]
-    return pa.table(columns, schema=FOUND)
-
-
-def _in_utf8(entry: Entry) -> Entry:
-    """Escape a name that is not UTF-8, of which Python makes no text that can be written."""
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError:
-        return Entry(os.fsencode(entry.name).decode(errors="backslashreplace"), None, None)
-    return entry
+def _joined(blocks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Join blocks to chunks: what is joined takes just its size, what was built up to twice."""
+    some: list[pa.Table] = []
+    rows = 0
+    for block in blocks:
+        some.append(block)
+        rows += len(block)
+        if rows >= CHUNK:
+            yield pa.concat_tables(some).combine_chunks()
+            some, rows = [], 0
+    if some:
+        yield pa.concat_tables(some).combine_chunks()
 
 
 def _sorted(found: pa.Table, ignored: Counter[str]) -> Listing:

@@ -15,8 +15,11 @@ import stat
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
 
 from spark_job.errors import UsageError
 
@@ -103,6 +106,13 @@ class Entry:
     version: str | None
 
 
+ENTRIES = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("version", pa.string())])
+"""Columns of entries in a table."""
+
+BLOCK = 50_000
+"""Rows of such a table that are Python objects first."""
+
+
 @dataclass(frozen=True)
 class Content:
     """What a file holds, and the version that it was read in; see `Entry`."""
@@ -175,6 +185,17 @@ class Folder(ABC):
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
         """Name every file below this folder, in no particular order; nothing where it is none."""
+
+    def blocks(self) -> Iterator[pa.Table]:
+        """Name the files that `entries` does, in tables with the columns of `ENTRIES`.
+
+        A name that is not UTF-8 is escaped, and its file has neither size nor version then: no
+        table can hold what would lead back to it.
+        """
+        entries = map(_in_utf8, self.entries())
+        while some := list(islice(entries, BLOCK)):
+            columns = zip(*((one.name, one.bytes, one.version) for one in some), strict=True)
+            yield pa.table(list(map(list, columns)), schema=ENTRIES)
 
     @abstractmethod
     def folders(self) -> list[str]:
@@ -448,6 +469,15 @@ class LocalFolder(Folder):
         """Remove this folder where nothing lies in it."""
         with suppress(OSError):
             Path(self.path).rmdir()
+
+
+def _in_utf8(entry: Entry) -> Entry:
+    """Escape a name that is not UTF-8, of which Python makes no text that can be written."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return Entry(os.fsencode(entry.name).decode(errors="backslashreplace"), None, None)
+    return entry
 
 
 def require_at_most(limit: int | None, size: int) -> None:

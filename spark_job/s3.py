@@ -14,8 +14,12 @@ from queue import SimpleQueue
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from spark_job.errors import UsageError
 from spark_job.objects import (
+    ENTRIES,
     ConflictError,
     Content,
     Entry,
@@ -62,6 +66,10 @@ LISTINGS = 16
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
 """Codes of S3's answers, where the status alone does not tell."""
+
+
+_PAGE = pa.schema([("path", pa.string()), ("size", pa.int64()), ("e_tag", pa.string())])
+"""Columns of a page of objects, among others."""
 
 
 class ChangedError(OSError):
@@ -144,60 +152,74 @@ class S3Folder(Folder):
 
     def entries(self) -> Iterator[Entry]:
         """Name every file below this folder; the folders in it are listed side by side."""
+        for block in self.blocks():
+            for row in block.to_pylist():
+                yield Entry(row["path"], row["bytes"], row["version"])
+
+    def blocks(self) -> Iterator[pa.Table]:
+        """Name the files that `entries` does, in tables; see `Folder.blocks`."""
         from obstore.exceptions import InvalidPathError
 
         try:
-            top = self._list()
+            top = self._list(return_arrow=True)
         except InvalidPathError:
-            blocks = self._odd_blocks()
+            pages = self._odd_pages()
         else:
-            yield from self._to_entries(self._without_marker(top["objects"]))
+            yield self._to_table(self._without_marker(top["objects"]))
             below = [S3Folder("", self.bucket, str(path)) for path in top["common_prefixes"]]
-            blocks = _side_by_side([folder._blocks for folder in below])
-        for block in blocks:
-            yield from self._to_entries(block)
+            pages = _side_by_side([folder._pages for folder in below])
+        for page in pages:
+            yield self._to_table(page)
 
-    def _to_entries(self, objects: Iterable[Any]) -> Iterator[Entry]:
+    def _without_marker(self, page: Any) -> pa.Table:
+        """Take out the empty object by which S3's console shows this folder."""
+        found = pa.table(page).select(_PAGE.names).cast(_PAGE)
+        return found.filter(pc.not_equal(found["path"], self.prefix))
+
+    def _to_table(self, page: pa.Table) -> pa.Table:
+        """Make a block of a page of objects: keys become names."""
         start = len(self.prefix) + 1 if self.prefix else 0
-        return (Entry(one["path"][start:], one["size"], one["e_tag"]) for one in objects)
+        names = pc.utf8_slice_codeunits(page["path"], start)
+        return pa.table([names, page["size"], page["e_tag"]], schema=ENTRIES)
 
-    def _blocks(self) -> Iterator[list[Any]]:
+    def _pages(self) -> Iterator[pa.Table]:
         from obstore.exceptions import InvalidPathError
 
         last: str | None = None
         try:
-            while block := patiently(partial(self._block, last)):
-                yield self._without_marker(block)
-                last = block[-1]["path"]
+            while (page := patiently(partial(self._page, last))) is not None:
+                yield self._without_marker(page)
+                last = pa.table(page)["path"][-1].as_py()
         except InvalidPathError:  # some may come twice: a listing keeps each once
-            yield from self._odd_blocks()
+            yield from self._odd_pages()
 
-    def _block(self, after: str | None) -> list[Any]:
-        """List the keys that follow the key `after`; nothing where none does."""
+    def _page(self, after: str | None) -> Any:
+        """List the objects that follow the key `after`; None where none does."""
         import obstore
         from obstore.exceptions import InvalidPathError
 
         with _as_os_errors(InvalidPathError):
             listed = obstore.list(
-                self._store, self.prefix or None, offset=after, chunk_size=LIST_AT_ONCE
+                self._store,
+                self.prefix or None,
+                offset=after,
+                chunk_size=LIST_AT_ONCE,
+                return_arrow=True,
             )
-            return list(next(listed, []))
+            return next(listed, None)
 
-    def _without_marker(self, objects: Iterable[Any]) -> list[Any]:
-        """Take out the empty object by which S3's console shows this folder."""
-        return [one for one in objects if one["path"] != self.prefix]
-
-    def _odd_blocks(self) -> Iterator[list[Any]]:
+    def _odd_pages(self) -> Iterator[pa.Table]:
         """List with boto3, which takes keys with an empty component or a control character."""
         prefix = f"{self.prefix}/" if self.prefix else ""
         last = ""
         while True:
             page = patiently(partial(_odd_page, self.bucket, prefix, last))
-            yield [
+            rows = [
                 {"path": one["Key"], "size": one["Size"], "e_tag": one["ETag"]}
                 for one in page.get("Contents", [])
                 if not one["Key"].endswith("/")
             ]
+            yield pa.Table.from_pylist(rows, _PAGE)
             if not page["IsTruncated"]:
                 return
             last = page["Contents"][-1]["Key"]
@@ -211,13 +233,15 @@ class S3Folder(Folder):
         """Name the files right in this folder, sorted."""
         return sorted(one["path"].rpartition("/")[2] for one in self._list()["objects"])
 
-    def _list(self) -> Any:
+    def _list(self, *, return_arrow: bool = False) -> Any:
         import obstore
         from obstore.exceptions import InvalidPathError
 
+        kind: Any = {"return_arrow": return_arrow}
+
         def look() -> Any:
             with _as_os_errors(InvalidPathError):
-                return obstore.list_with_delimiter(self._store, self.prefix or None)
+                return obstore.list_with_delimiter(self._store, self.prefix or None, **kind)
 
         return patiently(look)
 
@@ -409,11 +433,11 @@ def _odd_page(bucket: str, prefix: str, after: str) -> Any:
         return _client().list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after)
 
 
-def _side_by_side(listings: list[Callable[[], Iterator[list[Any]]]]) -> Iterator[list[Any]]:
-    """Yield the blocks of several listings as they come."""
-    blocks: SimpleQueue[list[Any] | BaseException | None] = SimpleQueue()
+def _side_by_side(listings: list[Callable[[], Iterator[Any]]]) -> Iterator[Any]:
+    """Yield the pages of several listings as they come."""
+    blocks: SimpleQueue[Any] = SimpleQueue()
 
-    def run(listing: Callable[[], Iterator[list[Any]]]) -> None:
+    def run(listing: Callable[[], Iterator[Any]]) -> None:
         try:
             for block in listing():
                 blocks.put(block)

@@ -28,8 +28,8 @@ from spark_job.errors import (
     UnavailableError,
     UnsupportedFormatsError,
 )
-from spark_job.listing import FOUND, Listing
-from spark_job.objects import open_folder
+from spark_job.listing import Listing
+from spark_job.objects import ENTRIES, open_folder
 from spark_job.receipts import Counts, Digests, PartReceipt, digest
 
 
@@ -56,7 +56,7 @@ def part(number: int, computed: int, **rejects: int) -> PartReceipt:
 
 
 def listing(images: int) -> Listing:
-    return Listing(FOUND.empty_table(), np.arange(images, dtype=np.uint64), Counter({"txt": 2}))
+    return Listing(ENTRIES.empty_table(), np.arange(images, dtype=np.uint64), Counter({"txt": 2}))
 
 
 def rows(*parts: int) -> str:
@@ -246,7 +246,7 @@ class TestUnsupportedFormats:
         self, raw: int, others: int
     ) -> None:
         names = [f"a/{n}.DNG" for n in range(raw)] + [f"a/{n}.heic" for n in range(others)]
-        found = pa.table([names, pa.nulls(len(names)), pa.nulls(len(names))], schema=FOUND)
+        found = pa.table([names, pa.nulls(len(names)), pa.nulls(len(names))], schema=ENTRIES)
         listed = Listing(found, np.arange(len(names), dtype=np.uint32), Counter())
         check_listed(listed, allow_unsupported=True)
         if raw <= others:

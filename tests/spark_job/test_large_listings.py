@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from spark_job import listing
+from spark_job import listing, objects
 from spark_job.errors import UsageError
 from spark_job.listing import (
     SCHEMA,
@@ -40,7 +40,8 @@ class Folder(LocalFolder):
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "BLOCK", 7)
-    monkeypatch.setattr(listing, "JOINED", 2)
+    monkeypatch.setattr(listing, "CHUNK", 14)
+    monkeypatch.setattr(objects, "BLOCK", 7)
 
 
 def test_rows_of_any_range_are_those_of_the_sorted_paths(tmp_path: Path) -> None:
