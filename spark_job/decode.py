@@ -171,7 +171,9 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         kind = "floats" if image.mode == "F" else "integers of 32 bits or with a sign"
         raise rejected("unsupported-pixels", f"{kind} have no agreed range; {SAVE_IT_ANEW}")
-    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
+    if image.mode == "La":  # multiplied by its alpha, of which Pillow makes nothing else
+        image = image.convert("LA")
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
     if image.mode.startswith("I;16"):
         image = _to_8_bits(image)
     if image.has_transparency_data:
@@ -203,7 +205,9 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, convert: Convert | None) -> Image.Image:
-    return image.convert("RGB") if convert is None else convert(image)
+    if convert is not None:
+        return convert(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:

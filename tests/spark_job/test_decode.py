@@ -224,6 +224,20 @@ def test_alpha_is_composited_on_white(
     assert_plain(encoded(plain(colour, mode), kind, **options), expected, within=1)
 
 
+@pytest.mark.parametrize(("channels", "bits"), [(2, 8), (4, 8), (4, 16)])
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 100), (1, 227), (2, 177)])
+def test_alpha_of_a_tiff_may_be_multiplied_already_or_none(
+    alpha: int, expected: int, channels: int, bits: int
+) -> None:
+    """Extra samples (TIFF 6.0, section 18): of no meaning, associated or unassociated alpha."""
+    values = np.full((4, 4, channels), 100, np.uint8)
+    values[..., -1] = 128
+    content = tiff(
+        values if bits == 8 else values.astype(np.uint16) * 256, channels // 2, more={338: [alpha]}
+    )
+    assert_plain(content, (expected,) * 3, within=1)
+
+
 @pytest.mark.parametrize("size", [(1500, 1501), (2_000_000, 1), (3, 700_000)])
 def test_large_images_are_treated_like_small_ones(size: tuple[int, int]) -> None:
     """What is done piece by piece to save memory equals what Pillow does to the whole."""
