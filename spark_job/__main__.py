@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from spark_job import contract, runs
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, OutputRefusedError, UnavailableError
-from spark_job.objects import BusyError, open_folder
+from spark_job.objects import BusyError, ExpiredError, open_folder
 from spark_job.pipeline import run
 from spark_job.receipts import Failure
 from spark_job.runs import State
@@ -29,7 +29,7 @@ LOGGER = logging.getLogger("orchard")
 INTERRUPTED = 130
 
 BUSY = re.compile(
-    rf"{BusyError.__module__}\.(?:%s): (.*)"
+    rf"{BusyError.__module__}\.(%s): (.*)"
     % "|".join(one.__name__ for one in BusyError.__subclasses__())
 )
 """What Spark says of a worker that met a busy store."""
@@ -54,13 +54,13 @@ def main() -> int:
         _record_failure(settings, Failure(error.exit_code, type(error).__name__, str(error)))
         return error.exit_code
     except BusyError as error:
-        _record_failure(settings, _unavailable(f"{error.kind}: {error}"))
+        _record_failure(settings, _unavailable(type(error).__name__, str(error)))
         return UnavailableError.exit_code
     except Exception as error:
         message = _describe(error)
         busy = BUSY.search(message)
         if busy is not None:
-            _record_failure(settings, _unavailable(busy[1]))
+            _record_failure(settings, _unavailable(busy[1], busy[2]))
             return UnavailableError.exit_code
         if not _is_full(error):
             LOGGER.exception("what went wrong, for a bug report:")
@@ -109,12 +109,16 @@ def _state(settings: JobSettings) -> State | None:
     return None
 
 
-def _unavailable(told: str) -> Failure:
-    message = (
-        f"S3 did not do what it was asked for, though it was asked for a minute ({told}); nothing "
-        "was published, and what was done stays in the work folder. Wait a while, or sign in again "
-        "if the credentials expired, and run it again"
-    )
+def _unavailable(kind: str, told: str) -> Failure:
+    """Say that S3 failed, by the name of the `BusyError`, in a way that may pass."""
+    left = "nothing was published, and what was done stays in the work folder"
+    if kind == ExpiredError.__name__:
+        message = f"the AWS credentials expired ({told}); {left}. Sign in, and run it again"
+    else:
+        message = (
+            f"S3 was asked again and again, for a minute, and is busy or out of reach ({told}); "
+            f"{left}. Wait a while, and run it again"
+        )
     return Failure(UnavailableError.exit_code, UnavailableError.__name__, message)
 
 

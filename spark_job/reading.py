@@ -277,9 +277,10 @@ def require_readable(folder: Folder, listing: Listing) -> None:
     if all(isinstance(failure, BusyError) for failure in failures):
         failures = [patiently(lambda: _failure_but_busy(folder, tried[0]))]
     if all(isinstance(failure, RefusedError) for failure in failures):
+        remedy = "the files' owner" if folder.is_local else "the bucket's policy and its key"
         raise UsageError(
             f"none of {len(tried)} images tried in {folder.uri} may be read ({failures[0]}); check "
-            "the credentials, the bucket's policy and its key"
+            f"who runs the job, and {remedy}"
         )
 
 

@@ -330,6 +330,46 @@ class TestJobs:
         failure = read_json(next((tmp_path / "out/work").rglob("failure.json")))
         assert failure["error"] == "UnavailableError"
 
+    def test_credentials_that_have_expired_before_it_begins_end_it_at_once(
+        self, batch: str, disturbed: Disturbed, tmp_path: Path
+    ) -> None:
+        disturbed.meet(Effect.EXPIRED)
+        job = run_job(batch, tmp_path / "out")
+        assert job.exit_code == 5
+        assert "the AWS credentials expired (ExpiredToken: The provided token has" in job.err
+        assert "Sign in, and run it again" in job.err
+        assert job.seconds < 20
+
+    def test_bodies_that_end_too_soon_are_asked_for_again(
+        self, batch: str, disturbed: Disturbed, tmp_path: Path
+    ) -> None:
+        rule = disturbed.meet(Effect.CUT_SHORT, kinds=("GET",), every=3)
+        job = run_job(batch, tmp_path / "out", "--components", "2")
+        assert job.exit_code == 0, job.err
+        assert rule.met >= 4
+        assert set(job.outcomes().values()) == {"featurized"}
+
+    def test_keys_of_any_kind_are_images(
+        self, batch: str, disturbed: Disturbed, few: Path, tmp_path: Path
+    ) -> None:
+        content = next(few.rglob("*.jpg")).read_bytes()
+        # The server has no address for a newline; obstore refuses a tab all the same.
+        odd = [
+            "a\ttab.jpg",
+            "a//1.jpg",
+            "/2.jpg",
+            "x%2Fy.jpg",
+            "ends/",
+            "b/3....jpg",
+            "é ß.jpg",
+        ]
+        for name in odd:
+            write(disturbed, name, b"" if name.endswith("/") else content)
+        job = run_job(batch, tmp_path / "out", "--components", "2")
+        assert job.exit_code == 0, job.err
+        assert {*odd} - {"ends/"} <= {*job.outcomes()}
+        assert set(job.outcomes().values()) == {"featurized"}
+
     def test_where_every_read_is_refused_the_run_ends_at_once_and_says_so(
         self, batch: str, disturbed: Disturbed, tmp_path: Path
     ) -> None:
@@ -337,7 +377,7 @@ class TestJobs:
         job = run_job(batch, tmp_path / "out", "--max-reject-rate", "1")
         assert job.exit_code == 2
         assert "none of 12 images tried in" in job.err
-        assert "may be read (AccessDenied: Access Denied); check the credentials" in job.err
+        assert "may be read (AccessDenied: Access Denied); check who runs the job" in job.err
         assert job.seconds < 20
 
     def test_where_some_reads_are_refused_they_are_rejects(

@@ -30,6 +30,7 @@ from spark_job.listing import (
     read_manifest,
     read_part,
     require_folder,
+    spread,
     write_listing,
 )
 from spark_job.objects import Entry, Folder, LocalFolder, open_folder
@@ -482,6 +483,17 @@ def test_the_marker_that_starts_a_batch_is_no_file_of_it(tmp_path: Path) -> None
     listing = list_images(open_folder(str(tmp_path)))
     assert paths(listing) == ["Plum/1.jpg"]
     assert listing.ignored == Counter({"": 2}), "only the batch's own marker is passed over"
+
+
+@given(st.integers(0, 400), st.integers(1, 40))
+def test_parts_that_run_together_lie_far_apart(number: int, slots: int) -> None:
+    planned = list(range(1, number + 1))  # sizes by which they are known again
+    sizes, order = spread(planned, slots)
+    assert [sizes[part] for part in order] == planned, "they run in the planned order of sizes"
+    assert sorted(order) == list(range(number))
+    for together in pairwise(order):
+        apart = abs(together[0] - together[1])
+        assert slots == 1 or apart >= number // slots or number < 2 * slots
 
 
 def contents(folder: Folder, listed: list[Image]) -> Iterator[tuple[Image, bytes | Exception]]:

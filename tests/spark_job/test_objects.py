@@ -311,6 +311,22 @@ def test_a_copy_to_a_folder_of_another_kind_is_a_mistake(bucket: str, tmp_path: 
             source.copy("a", target, "a")
 
 
+@pytest.mark.parametrize("in_memory", [1_000, 30_000_000])
+def test_a_large_file_is_uploaded_in_parts_from_memory_or_a_disk(
+    in_memory: int, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "IN_MEMORY", in_memory)
+    folder = open_folder(f"s3://{bucket}/{tmp_path.name}")
+    content = os.urandom(12_000_001)
+    with folder.create("large") as stream:
+        for start in range(0, len(content), 1_000_000):
+            stream.write(content[start : start + 1_000_000])
+    assert folder.read("large") == content
+    [entry] = folder.entries()
+    assert entry.bytes == len(content)
+    assert str(entry.version).strip('"').endswith("-3"), "an upload in three parts"
+
+
 def test_what_is_deleted_need_not_be_there(folder: Folder) -> None:
     for name in ("a", "b", "c/d"):
         folder.write(name, b"1")

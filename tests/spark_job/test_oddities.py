@@ -13,6 +13,7 @@ from pyarrow import csv
 
 from spark_job.decode import decode
 from spark_job.networks import load_card
+from spark_job.objects import open_folder
 from tests.spark_job.jobs import Job, run_job
 
 if TYPE_CHECKING:
@@ -138,6 +139,24 @@ def test_a_manifest_accounts_for_each(named: Job) -> None:
     missing = dict.fromkeys(("no/such file.jpg", "mislaid.png"), ("read", "missing"))
     assert named.outcomes() == EXPECTED | OTHER_FORMATS | missing
     assert named.receipt["counts"]["listed"] == 50
+
+
+@pytest.mark.parametrize("way", ["spark", "s3"])
+def test_the_other_engine_and_s3_give_the_same(
+    way: str, listed: Job, oddities: Path, bucket: str, tmp_path: Path
+) -> None:
+    if way == "spark":
+        job = run_job(oddities.parent, tmp_path, "--max-reject-rate", "0.5", "--engine", "spark")
+    else:
+        images = open_folder(f"s3://{bucket}/oddities")
+        for path in oddities.iterdir():
+            images.write(f"odd/{path.name}", path.read_bytes())
+        job = run_job(images.uri, tmp_path, "--max-reject-rate", "0.5")
+    assert job.exit_code == 0, job.err
+    assert job.outcomes() == listed.outcomes()
+    ours, theirs = listed.table("features"), job.table("features")
+    for column in ("path", "sha256", "phash", "features"):
+        assert ours[column].equals(theirs[column])
 
 
 def test_both_ways_give_the_same_features(listed: Job, named: Job) -> None:
