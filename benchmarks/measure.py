@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -41,43 +42,63 @@ class Measurement:
     peak_bytes
         Most memory resident at a time in the program and all its descendants. Pages that
         processes share count once for each, so this is an upper bound.
+    cpu_seconds
+        User and system time of the program and of every descendant that was waited for.
     output
         What it printed.
     """
 
     seconds: float
     peak_bytes: int
+    cpu_seconds: float
     output: str
 
 
 def measure(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    limit_seconds: float | None = None,
 ) -> Measurement:
     """Run ``python -m module arguments`` with `environment` added to this process's.
+
+    A person's own AWS settings are left out: what is measured talks to a server of this machine.
 
     Raises
     ------
     BenchmarkError
-        Where the program exits with another code than 0.
+        Where the program exits with another code than 0, or not within `limit_seconds`.
     """
     command = [sys.executable, "-m", module, *arguments]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        cpu_before = _cpu_of_children()
         started = perf_counter()
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=errors,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
             cwd=REPOSITORY,
         )
-        with _ended_with_this_block(process), _memory_of(process) as peak:
-            code = process.wait()
-            seconds = perf_counter() - started
+        try:
+            with _ended_with_this_block(process), _memory_of(process) as peak:
+                code = process.wait(limit_seconds)
+                seconds = perf_counter() - started
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(f"{module} did not end within {limit_seconds:,.0f} s") from error
         if code:
             raise BenchmarkError(f"{module} failed with code {code}:\n{_tail(errors)}")
         output.seek(0)
-        return Measurement(seconds, peak[0], output.read().decode())
+        cpu = _cpu_of_children() - cpu_before
+        return Measurement(seconds, peak[0], cpu, output.read().decode())
+
+
+def _cpu_of_children() -> float:
+    """Add up the time of all descendants that have ended; a server beside them has not."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import rows
-from benchmarks.measure import REPOSITORY, BenchmarkError, Measurement, measure
+from benchmarks.measure import Measurement, measure
 from spark_job.contract import RUN, run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATENCY_SECONDS = 0.05
-"""Added to every read, as an object store would."""
+    Images = Path | str
+    """A folder, or its URI."""
+
+LOGGER = logging.getLogger("benchmarks")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Run:
         Its name in the report.
     images
         How many it was given; or references, rows, parts.
-    seconds, peak_bytes
+    seconds, peak_bytes, cpu_seconds
         Of the whole program, see `Measurement`.
     details
         What it says of itself: the job's receipt, a rival's k and passes.
@@ -40,46 +43,47 @@ class Run:
     seconds: float
     peak_bytes: int
     details: dict[str, Any] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
 
-def run_ceiling(images: Path, size: int) -> Run:
+def run_ceiling(images: Images, size: int) -> Run:
     """Read, decode and infer in plain processes."""
     return _run("ceiling", size, measure("benchmarks.ceiling", "--images", str(images)))
 
 
 def run_job(
-    images: Path, size: int, engine: str, *, environment: Mapping[str, str] | None = None
+    images: Images,
+    size: int,
+    engine: str,
+    *options: str,
+    how: str = "",
+    environment: Mapping[str, str] | None = None,
+    limit_seconds: float | None = None,
 ) -> Run:
-    """Run the whole job, PCA fitted and published; its receipt is in the details."""
+    """Run the whole job, PCA fitted and published on a disk; its receipt is in the details.
+
+    Parameters
+    ----------
+    images, size
+        A folder or an ``s3://`` URI, and how many images lie there.
+    engine, options
+        The job's.
+    how
+        What sets this run apart, for the report.
+    environment, limit_seconds
+        See `measure`.
+    """
     with TemporaryDirectory(prefix="orchard-benchmark-") as output:
         measured = measure(
             "spark_job",
             *("--images", str(images), "--output", output, "--batch", "benchmark"),
-            *("--run", "measured", "--pca", "fit", "--engine", engine),
+            *("--run", "measured", "--pca", "fit", "--engine", engine, *options),
             environment=environment,
+            limit_seconds=limit_seconds,
         )
         receipt = Path(output) / run_folder("benchmark", "measured") / RUN
-        name = f"job, {engine}{', slow reads' if environment else ''}"
+        name = ", ".join(filter(None, ("job", engine, how)))
         return _run(name, size, measured, json.loads(receipt.read_text()))
-
-
-def run_slow_reads(images: Path, size: int, engine: str) -> Run:
-    """Run the job with `LATENCY_SECONDS` added to every read in its workers.
-
-    Raises
-    ------
-    BenchmarkError
-        Where the workers did not feel it.
-    """
-    environment = {
-        "PYTHONPATH": str(REPOSITORY / "benchmarks/latency"),
-        "ORCHARD_READ_LATENCY": str(LATENCY_SECONDS),
-    }
-    run = run_job(images, size, engine, environment=environment)
-    # The first read of a part cannot be ahead of its use, so the workers wait at least once.
-    if run.details["seconds_in_workers"]["read"] < LATENCY_SECONDS:
-        raise BenchmarkError("the added latency did not reach the workers' reads")
-    return run
 
 
 def run_empty_job() -> Run:
@@ -89,12 +93,12 @@ def run_empty_job() -> Run:
     return _run("empty Spark job", 0, measured)
 
 
-def run_notebook(images: Path, size: int, weights: str) -> Run:
+def run_notebook(images: Images, size: int, weights: str) -> Run:
     """Run the notebook shape."""
     return _run_rival("notebook", "benchmarks.notebook", images, size, weights)
 
 
-def run_single_machine(images: Path, size: int, weights: str) -> Run:
+def run_single_machine(images: Images, size: int, weights: str) -> Run:
     """Run the script without Spark."""
     return _run_rival("single-machine script", "benchmarks.single_machine", images, size, weights)
 
@@ -131,7 +135,13 @@ def run_settling(parts: int) -> Run:
     return _run("parts settled", parts, measured, _said(measured))
 
 
-def _run_rival(program: str, module: str, images: Path, size: int, weights: str) -> Run:
+def run_scaling(photographs: Path, count: int) -> Run:
+    """Compare the features of photographs decoded at several scales."""
+    measured = measure("benchmarks.scaling", "--photographs", str(photographs))
+    return _run("features by scale", count, measured, _said(measured))
+
+
+def _run_rival(program: str, module: str, images: Images, size: int, weights: str) -> Run:
     with TemporaryDirectory(prefix="orchard-benchmark-") as output:
         arguments = ("--images", str(images), "--weights", weights, "--output", f"{output}/vectors")
         measured = measure(module, *arguments)
@@ -147,4 +157,12 @@ def _said(measured: Measurement) -> dict[str, Any]:
 def _run(
     program: str, size: int, measured: Measurement, details: dict[str, Any] | None = None
 ) -> Run:
-    return Run(program, size, measured.seconds, measured.peak_bytes, details or {})
+    LOGGER.info("%-45s %10d %7.1f s", program, size, measured.seconds)
+    return Run(
+        program,
+        size,
+        measured.seconds,
+        measured.peak_bytes,
+        details or {},
+        measured.cpu_seconds,
+    )

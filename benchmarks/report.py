@@ -1,78 +1,60 @@
-"""Results as a Markdown page that is also read on a terminal."""
+"""What the page says of the job on both engines, and of what needs no images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.results import SCRIPT_RUNS, featurize_rate, targets
+from benchmarks.page import Section, gigabytes, table
+from benchmarks.results import SCRIPT_RUNS, engine_targets, scale_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from benchmarks.programs import Run
-    from benchmarks.results import EngineResults, Results, Scale, TwoSizes
+    from benchmarks.results import EngineResults, Engines, Scale, TwoSizes
 
 
-@dataclass(frozen=True)
-class Context:
-    """What the results hold for."""
-
-    date: str
-    minutes: float
-    available: int
-    machine: dict[str, str]
-    versions: dict[str, str]
-
-
-def render(results: Results, context: Context) -> str:
-    """Render the whole page."""
+def engines_section(results: Engines) -> Section:
+    """Tell how the job fares on either engine."""
     processes, spark = results.processes, results.spark
-    sections = [
-        "# Benchmark results",
-        f"Measured on {context.date} in {context.minutes:.0f} minutes, from {context.available:,} "
-        "images. Reproduce with `make benchmark IMAGES=path/to/images WEIGHTS=path/to/no_top.h5`. "
-        "Machines differ, so compare ratios within one run and not rates between runs.",
-        _table(("", "machine"), context.machine.items()),
-        "## Targets",
-        _targets(results),
-        "By slope: rates between two sizes, so without start-up. Whole: a program's time from "
-        "interpreter start to exit; a rival's is taken from the line through its two sizes. The "
-        "ceiling reads, decodes and infers with the job's own code in a plain process per core, "
-        f"fits nothing and writes nothing: it is {results.ceiling_whole_ratio:.2f} times as fast "
-        "as the single-machine script." + _on_the_notebook(results),
-        "## Whole programs",
+    blocks = [
+        "A rival's time is taken from the line through its two sizes. The ceiling is "
+        f"{results.ceiling_whole_ratio:.2f} times as fast as the single-machine script."
+        + _on_the_notebook(results),
+        "### Whole programs",
         _programs(results),
         "Each row is one program in fresh processes, timed from interpreter start to exit, at two "
         "sizes; memory is the sum over all its processes. Job and ceiling take turns; a job's "
         f"share is of the ceilings around it. Of the single-machine script's {SCRIPT_RUNS} runs at "
         "each size the fastest counts.",
-        "## The job on processes by stage, in seconds",
+        "### The job on processes by stage, in seconds",
         _stages(processes),
-        "## The job on Spark by stage, in seconds",
+        "### The job on Spark by stage, in seconds",
         _stages(spark),
         "Start and exit is what lies outside the receipt: imports before it, the engine's stop "
         "after it. The lower half adds up over the workers, which run side by side.",
-        "## Small batches, pair by pair",
+        "### Small batches, pair by pair",
         _pairs(processes, "ceiling"),
         _pairs(spark, "empty Spark job"),
-        "## 50 ms more for each read, pair by pair",
-        _slow_reads(results),
-        "## Without images",
-        _scale(results.scale),
+    ]
+    return Section("The job on both engines", engine_targets(results), blocks)
+
+
+def scale_section(scale: Scale) -> Section:
+    """Tell what many references, rows and parts take."""
+    blocks = [
+        _scale(scale),
         "References are listed from a folder, with sizes and versions as S3 gives them, and from a "
         "Parquet manifest; then planned, written and read back part by part, all in one process. "
         "The rows are random features in parts of 1,024, reduced by the job's own passes on "
         "processes; peaks are of the driver and of the largest worker. Settling copies, writes "
         "the receipts, publishes and cleans up.",
-        "## Versions",
-        ", ".join(f"{name} {number}" for name, number in context.versions.items()),
     ]
-    return "\n\n".join(sections) + "\n"
+    return Section("Without images", scale_targets(scale), blocks)
 
 
-def _on_the_notebook(results: Results) -> str:
+def _on_the_notebook(results: Engines) -> str:
     if results.notebook is None:
         return (
             " The notebook shape, which takes nine minutes, was not measured "
@@ -85,15 +67,7 @@ def _on_the_notebook(results: Results) -> str:
     )
 
 
-def _targets(results: Results) -> str:
-    rows = [
-        (target.name, target.wanted, target.reached, "met" if target.met else "**not met**")
-        for target in targets(results)
-    ]
-    return _table(("target", "wanted", "reached", ""), rows)
-
-
-def _programs(results: Results) -> str:
+def _programs(results: Engines) -> str:
     rows = [_program("ceiling", results.ceilings[0])]
     for turn in results.turns:
         name = f"{turn.job.large.program} ({turn.ceiling_share:.1%} of the ceilings around it)"
@@ -101,7 +75,7 @@ def _programs(results: Results) -> str:
     rows.append(_program("single-machine script", results.script))
     if results.notebook is not None:
         rows.append(_program("notebook shape", results.notebook))
-    return _table(("program", "images", "seconds", "images/s by slope", "peak memory"), rows)
+    return table(("program", "images", "seconds", "images/s by slope", "peak memory"), rows)
 
 
 def _program(name: str, pair: TwoSizes) -> tuple[str, ...]:
@@ -110,7 +84,7 @@ def _program(name: str, pair: TwoSizes) -> tuple[str, ...]:
         " / ".join(f"{run.images:,}" for run in pair),
         " / ".join(f"{run.seconds:.1f}" for run in pair),
         f"{pair.slope:.1f}",
-        " / ".join(_gigabytes(run.peak_bytes) for run in pair),
+        " / ".join(gigabytes(run.peak_bytes) for run in pair),
     )
 
 
@@ -129,7 +103,7 @@ def _stages(engine: EngineResults) -> str:
     rows += [
         (f"workers: {part}", *_medians(columns, "seconds_in_workers", part)) for part in in_workers
     ]
-    return _table(("stage", *(f"{column[0].images:,} images" for column in columns)), rows)
+    return table(("stage", *(f"{column[0].images:,} images" for column in columns)), rows)
 
 
 def _medians(columns: list[list[Run]], key: str, name: str) -> list[str]:
@@ -150,44 +124,21 @@ def _pairs(engine: EngineResults, other: str) -> str:
         (f"{pair.job.seconds:.2f}", f"{pair.other.seconds:.2f}", f"{pair.ratio:.2f}")
         for pair in engine.pairs
     ]
-    return _table((f"{job.program}, {job.images:,} images, s", f"{other}, s", "ratio"), rows)
-
-
-def _slow_reads(results: Results) -> str:
-    rows = []
-    for turn in results.turns:
-        rates = (f"{featurize_rate(turn.slow):.1f}", f"{featurize_rate(turn.job.large):.1f}")
-        rows.append(
-            (turn.job.large.program, f"{turn.slow.images:,}", *rates, f"{turn.slow_share:.1%}")
-        )
-    header = ("program", "images", "featurize with slow reads, images/s", "without", "share")
-    return _table(header, rows)
+    return table((f"{job.program}, {job.images:,} images, s", f"{other}, s", "ratio"), rows)
 
 
 def _scale(scale: Scale) -> str:
     rows: list[Sequence[str]] = [
-        (run.program, f"{run.images:,}", _gigabytes(run.details["peak_bytes"]), "", _steps(run))
+        (run.program, f"{run.images:,}", gigabytes(run.details["peak_bytes"]), "", _steps(run))
         for run in scale.refs
     ]
     for run in scale.rows:
-        peaks = (_gigabytes(run.details[f"{who}_bytes"]) for who in ("driver", "worker"))
+        peaks = (gigabytes(run.details[f"{who}_bytes"]) for who in ("driver", "worker"))
         rows.append((run.program, f"{run.images:,}", *peaks, _steps(run)))
     settling = scale.settling
     rows.append((settling.program, f"{settling.images:,}", "", "", _steps(settling)))
-    return _table(("what", "how many", "driver's peak", "a worker's", "seconds"), rows)
+    return table(("what", "how many", "driver's peak", "a worker's", "seconds"), rows)
 
 
 def _steps(run: Run) -> str:
     return ", ".join(f"{step} {value:.1f}" for step, value in run.details["seconds"].items())
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a Markdown table whose columns also line up as plain text."""
-    lines = [tuple(header), *map(tuple, rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)

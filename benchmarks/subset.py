@@ -33,3 +33,18 @@ def copy_subset(images: str, paths: Sequence[str], size: int, into: Path) -> Pat
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(images) / path, copy)
     return folder
+
+
+class Subsets(dict[int, Path]):
+    """Folders of `copy_subset` by size; one is copied when it is first asked for."""
+
+    def __init__(self, images: str, paths: Sequence[str], into: Path) -> None:
+        super().__init__()
+        self._images = images
+        self._paths = paths
+        self._into = into
+
+    def __missing__(self, size: int) -> Path:
+        """Copy a subset of `size` images."""
+        self[size] = copy_subset(self._images, self._paths, size, self._into)
+        return self[size]

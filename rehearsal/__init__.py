@@ -11,6 +11,7 @@ batch, writes its marker and follows the state machine until the results are fet
               calls.py         what a request needs, in IAM's terms
               policies.py      whether the deployed policies give it
               faults.py        what a request may meet instead of an answer
+              gate.py          a gate before any S3 server: delays, refusals, broken connections
               deployment.py    the template and its assets into the local AWS
               workflow.py      Step Functions' EMR integration, for moto's interpreter
               events.py        EventBridge rules that start executions

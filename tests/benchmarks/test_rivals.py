@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 
@@ -117,6 +120,31 @@ def test_memory_is_that_of_all_processes() -> None:
     child = "content = b'x' * 300_000_000; import time; time.sleep(1)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     assert measure("timeit", "-n1", "-r1", parent).peak_bytes > 300_000_000
+
+
+def test_cpu_is_that_of_all_processes_but_not_of_one_that_runs_on() -> None:
+    spin = "import time; ends = time.process_time() + 1\nwhile time.process_time() < ends: pass"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            assert 1 <= measure("timeit", "-n1", "-r1", parent).cpu_seconds < 2
+        finally:
+            other.kill()
+
+
+def test_a_program_that_does_not_end_is_ended_with_all_its_processes() -> None:
+    marker = f"{os.getpid()}.25"
+    sleep = f"import time; time.sleep(10_000 + {marker})"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
+    with pytest.raises(BenchmarkError, match="timeit did not end within 2 s"):
+        measure("timeit", "-n1", "-r1", parent, limit_seconds=2)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if sleep in (p.info["cmdline"] or ())]
+
+
+def test_a_persons_own_aws_settings_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "fruit-company")
+    statement = "import os; assert [n for n in os.environ if n[:4] == 'AWS_'] == ['AWS_REGION']"
+    measure("timeit", "-n1", "-r1", statement, environment={"AWS_REGION": "eu-west-1"})
 
 
 def vectors(table: Path) -> NDArray[np.float64]:
