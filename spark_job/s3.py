@@ -183,30 +183,34 @@ class S3Folder(Folder):
         return pa.table([names, page["size"], page["e_tag"]], schema=ENTRIES)
 
     def _pages(self) -> Iterator[pa.Table]:
+        import obstore
         from obstore.exceptions import InvalidPathError
 
+        listed: Iterator[Any] | None = None
         last: str | None = None
+
+        def following() -> Any:
+            """Give the next page; after a failure, by a new request for what follows the last."""
+            nonlocal listed
+            with _as_os_errors(InvalidPathError):
+                listed = listed or obstore.list(
+                    self._store,
+                    self.prefix or None,
+                    offset=last,
+                    chunk_size=LIST_AT_ONCE,
+                    return_arrow=True,
+                )
+                going, listed = listed, None
+                page = next(going, None)
+                listed = going
+                return page
+
         try:
-            while (page := patiently(partial(self._page, last))) is not None:
+            while (page := patiently(following)) is not None:
                 yield self._without_marker(page)
                 last = pa.table(page)["path"][-1].as_py()
         except InvalidPathError:  # some may come twice: a listing keeps each once
             yield from self._odd_pages()
-
-    def _page(self, after: str | None) -> Any:
-        """List the objects that follow the key `after`; None where none does."""
-        import obstore
-        from obstore.exceptions import InvalidPathError
-
-        with _as_os_errors(InvalidPathError):
-            listed = obstore.list(
-                self._store,
-                self.prefix or None,
-                offset=after,
-                chunk_size=LIST_AT_ONCE,
-                return_arrow=True,
-            )
-            return next(listed, None)
 
     def _odd_pages(self) -> Iterator[pa.Table]:
         """List with boto3, which takes keys with an empty component or a control character."""

@@ -491,9 +491,9 @@ def test_parts_that_run_together_lie_far_apart(number: int, slots: int) -> None:
     sizes, order = spread(planned, slots)
     assert [sizes[part] for part in order] == planned, "they run in the planned order of sizes"
     assert sorted(order) == list(range(number))
-    for together in pairwise(order):
-        apart = abs(together[0] - together[1])
-        assert slots == 1 or apart >= number // slots or number < 2 * slots
+    for start in range(0, number, slots):
+        together = sorted(order[start : start + slots])
+        assert all(later - part >= number // slots for part, later in pairwise(together))
 
 
 def contents(folder: Folder, listed: list[Image]) -> Iterator[tuple[Image, bytes | Exception]]:
