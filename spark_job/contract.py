@@ -26,7 +26,10 @@ MODELS: Final = "models"
 READY: Final = "_READY"
 """Written into a batch's folder, it starts the batch; it is no file of it."""
 
-EXTENSIONS: Final = ("jpg", "jpeg", "png", "webp", "avif", "bmp", "gif", "tif", "tiff")
+EXTENSIONS: Final = (
+    *("jpg", "jpeg", "jpe", "jfif", "mpo"),
+    *("png", "webp", "avif", "bmp", "gif", "tif", "tiff"),
+)
 """Images that are taken, by the ends of their names in small letters."""
 
 HEIF: Final = ("heic", "heif", "hif")

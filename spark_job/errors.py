@@ -32,7 +32,7 @@ class TooManyRejectsError(JobError):
 
 
 class UnsupportedFormatsError(TooManyRejectsError):
-    """More images are in formats that are not taken than could be used: convert them."""
+    """More images are in formats that are not taken than could be used. Exit code 4."""
 
 
 class UnavailableError(JobError):

@@ -54,6 +54,9 @@ WEAK: Final = ("PCX", "PPM")
 DNG_VERSION: Final = 50706
 """The tag that makes a TIFF a raw file (Adobe, "Digital Negative Specification")."""
 
+MOST_TAGS: Final = 65_535
+"""Of a directory of a TIFF; a BigTIFF that claims more is broken."""
+
 NOT_TAKEN: Final = "which is not taken; convert it to JPEG"
 PHONES: Final = (
     "a HEIF picture, which is not taken; convert it to JPEG, and have the phone take JPEGs (an "
@@ -102,6 +105,8 @@ def open_image(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(content) from None
+    except MemoryError:
+        raise
     except Exception as error:  # a decoder's parser may raise anything on hostile bytes
         if _is_cut_short(content):
             raise rejected("truncated", f"it ends too soon: {_describe(error)}") from error
@@ -169,8 +174,10 @@ def _damaged(
     begins = f"it begins as {kind} files do, but"
     try:
         opener(io.BytesIO(content), "")
-    except SyntaxError as error:
-        said, cause = str(error), error.__cause__
+    except MemoryError:
+        raise
+    except Exception as error:  # of which `Image.open` has told no more than that there was one
+        said, cause = str(error), error.__cause__ or error
         if "truncated" in said.lower() or _is_cut_short(content) or isinstance(cause, ENDED):
             return rejected("truncated", f"{begins} ends within its header")
         if isinstance(cause, KeyError):
@@ -204,7 +211,7 @@ def _tags(content: bytes) -> set[int] | None:
     except (struct.error, OverflowError):
         return None
     first = start + struct.calcsize(order + count)
-    if first + entries * entry > len(content):
+    if entries > MOST_TAGS or first + entries * entry > len(content):
         return None
     tags = range(first, first + entries * entry, entry)
     return {struct.unpack_from(f"{order}H", content, tag)[0] for tag in tags}

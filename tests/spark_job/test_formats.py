@@ -165,6 +165,28 @@ class TestDamagedImages:
             assert why != "unsupported-format" or kind == "AVIF"
 
     @pytest.mark.parametrize(
+        ("error", "why"),
+        [(IndexError, "truncated"), (struct.error, "truncated"), (TypeError, "corrupt")],
+    )
+    def test_on_which_a_parser_fails_in_a_way_of_its_own(
+        self, error: type[Exception], why: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of which `Image.open` says nothing but that it found no image."""
+
+        def fail(*_: object) -> Image.Image:
+            raise error("no such index")
+
+        content = encoded(fruit(1))
+        monkeypatch.setitem(Image.OPEN, "PNG", (fail, Image.OPEN["PNG"][1]))
+        found, detail = told(content)
+        assert found == why
+        assert "begins as PNG files do" in detail
+
+    def test_a_bigtiff_of_more_tags_than_there_can_be_is_broken(self) -> None:
+        content = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 70_000) + bytes(70_000 * 20)
+        assert told(content)[0] in ("truncated", "corrupt")
+
+    @pytest.mark.parametrize(
         "content",
         [
             b"x",
