@@ -63,7 +63,7 @@ def repeated(source: str) -> Iterator[tuple[int, str]]:
                 for item in node.elts
                 if isinstance(item, ast.Constant) and isinstance(item.value, str)
             }
-            if len(texts & set(contract.EXTENSIONS)) > len(contract.EXTENSIONS) / 2:
+            if len(texts & set(contract.EXTENSIONS)) >= 5:
                 yield node.lineno, "the list of extensions repeats contract.EXTENSIONS; import it"
 
 

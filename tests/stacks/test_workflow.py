@@ -136,7 +136,7 @@ BEFORE: dict[str, Case] = {
     "pictures that are not taken": Case(
         answers={**GOOD, LIST: listing("images/b/apple/IMG_1.HEIC", "images/b/apple/2.dng")},
         error="NoImages",
-        says=("holds none that is taken (jpg, jpeg, png, webp, avif", "no HEIC, no raw files"),
+        says=("holds none that is taken (jpg, jpeg,", "png, webp, avif", "no HEIC, no raw files"),
     ),
     "a marker alone": Case(
         answers={**GOOD, LIST: listing("images/b/", "images/b/_READY")},
