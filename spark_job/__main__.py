@@ -16,6 +16,7 @@ from spark_job.errors import JobError, OutputRefusedError, UnavailableError
 from spark_job.objects import BusyError, ExpiredError, open_folder
 from spark_job.pipeline import run
 from spark_job.receipts import Failure
+from spark_job.retries import lose_patience
 from spark_job.runs import State
 from spark_job.settings import parse_args
 from spark_job.summary import summarize
@@ -54,14 +55,12 @@ def main() -> int:
         _record_failure(settings, Failure(error.exit_code, type(error).__name__, str(error)))
         return error.exit_code
     except BusyError as error:
-        _record_failure(settings, _unavailable(type(error).__name__, str(error)))
-        return UnavailableError.exit_code
+        return _end_unavailable(settings, type(error).__name__, str(error))
     except Exception as error:
         message = _describe(error)
         busy = BUSY.search(message)
         if busy is not None:
-            _record_failure(settings, _unavailable(busy[1], busy[2]))
-            return UnavailableError.exit_code
+            return _end_unavailable(settings, busy[1], busy[2])
         if not _is_full(error):
             LOGGER.exception("what went wrong, for a bug report:")
         _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
@@ -109,17 +108,18 @@ def _state(settings: JobSettings) -> State | None:
     return None
 
 
-def _unavailable(kind: str, told: str) -> Failure:
+def _end_unavailable(settings: JobSettings, kind: str, told: str) -> int:
     """Say that S3 failed, by the name of the `BusyError`, in a way that may pass."""
-    left = "nothing was published, and what was done stays in the work folder"
+    lose_patience()
     if kind == ExpiredError.__name__:
-        message = f"the AWS credentials expired ({told}); {left}. Sign in, and run it again"
+        happened, remedy = f"the AWS credentials expired ({told})", "Sign in, and run it again"
     else:
-        message = (
-            f"S3 was asked again and again, for a minute, and is busy or out of reach ({told}); "
-            f"{left}. Wait a while, and run it again"
-        )
-    return Failure(UnavailableError.exit_code, UnavailableError.__name__, message)
+        happened = f"S3 was asked for a minute, and is busy or out of reach ({told})"
+        remedy = "Wait a while, and run it again"
+    message = f"{happened}; nothing was published{_what_is_left(settings)}. {remedy}"
+    name, code = UnavailableError.__name__, UnavailableError.exit_code
+    _record_failure(settings, Failure(code, name, message))
+    return code
 
 
 def _is_full(error: Exception) -> bool:

@@ -110,7 +110,11 @@ class RejectLimit:
         self._formats: Counter[str] = Counter()
 
     def __call__(self, receipt: PartReceipt) -> None:
-        """Take a part into account.
+        """Take a part into account; see `take`."""
+        self.take(receipt.counts)
+
+    def take(self, counts: Counts) -> None:
+        """Take counts into account.
 
         Raises
         ------
@@ -119,10 +123,10 @@ class RejectLimit:
         TooManyRejectsError
             Where more than the share of the others is rejected by now, whatever comes.
         """
-        self._rejected += receipt.counts.rejected
-        self._unsupported += receipt.counts.unsupported
-        self._reasons.update(receipt.counts.rejects)
-        self._formats.update(receipt.counts.formats)
+        self._rejected += counts.rejected
+        self._unsupported += counts.unsupported
+        self._reasons.update(counts.rejects)
+        self._formats.update(counts.formats)
         taken = self._listed - self._unsupported
         if self._unsupported > taken - self._rejected and not self._allow_unsupported:
             raise UnsupportedFormatsError(

@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from spark_job import contract
-from spark_job.errors import JobError, OutputRefusedError
+from spark_job.errors import JobError, OutputRefusedError, UnavailableError
 from spark_job.objects import ConflictError, LocalFolder
 from spark_job.receipts import to_json
 
@@ -127,10 +127,16 @@ class Claim:
     def require(self) -> None:
         """Give a sign of life, and fail where another process has taken the run over."""
         self._write_heartbeat()
-        if self._lost or (self._lock is None and monotonic() - self._last_heartbeat > SILENCE):
+        if self._lost:
             raise JobError(
                 f"run {self.run!r} of batch {self.batch!r} gave no sign of life for "
                 f"{SILENCE:.0f} s, and another process took it over; nothing was published"
+            )
+        if self._lock is None and monotonic() - self._last_heartbeat > SILENCE:
+            raise UnavailableError(
+                f"run {self.run!r} of batch {self.batch!r} could give no sign of life for "
+                f"{SILENCE:.0f} s, for S3 was busy or out of reach, and another process may take "
+                "it over; nothing was published. Wait a while, and run it again"
             )
 
     def stop_beating(self) -> None:

@@ -13,7 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Self
@@ -38,6 +38,12 @@ CHILD_BYTES = 1_000_000_000
 
 BYTES_PER_PIXEL = 16
 """Memory of the child per pixel of the largest image: four copies of RGBA."""
+
+DOUBTFUL = ("crashed", "out-of-memory")
+"""Reasons that may be the fault of an image before, or of a machine short of memory.
+
+An image is rejected for them only by a child that has decoded no other.
+"""
 
 
 @contextmanager
@@ -75,6 +81,10 @@ class IsolatedDecoder:
         See `decode`.
     """
 
+    _pipe: Connection
+    _process: subprocess.Popen[bytes]
+    _used: bool
+
     def __init__(self, card: Card, max_pixels: int) -> None:
         self._limits = _Limits(card, max_pixels)
         self._start()
@@ -86,18 +96,31 @@ class IsolatedDecoder:
         ------
         RejectedImageError
             As `decode` does, and where the child did not survive the image.
+        RuntimeError
+            Where no child starts.
         """
+        used = self._used
+        outcome = self._ask(content)
+        if used and isinstance(outcome, RejectedImageError) and outcome.reason in DOUBTFUL:
+            outcome = self._ask(content)
+        if isinstance(outcome, RejectedImageError):
+            raise outcome
+        return outcome
+
+    def _ask(self, content: bytes) -> Decoded | RejectedImageError:
         try:
             self._pipe.send(content)
-            outcome = self._pipe.recv()
+            outcome: Decoded | RejectedImageError = self._pipe.recv()
         except (EOFError, OSError):
             code = self._end()
             self._start()
-            raise _reject(code, image_seconds(self._limits.max_pixels)) from None
-        if isinstance(outcome, RejectedImageError):
-            raise outcome
-        decoded: Decoded = outcome
-        return decoded
+            return _reject(code, image_seconds(self._limits.max_pixels))
+        self._used = True
+        if isinstance(outcome, RejectedImageError) and outcome.reason in DOUBTFUL:
+            self._process.kill()
+            self._end()
+            self._start()
+        return outcome
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +131,7 @@ class IsolatedDecoder:
         self._end()
 
     def _start(self) -> None:
+        self._used = False
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -117,7 +141,12 @@ class IsolatedDecoder:
                 # On a cluster this package lies in a zip that only this process has on its path.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        self._pipe.send(self._limits)
+        try:
+            self._pipe.send(self._limits)
+            self._pipe.recv()
+        except (EOFError, OSError):  # which says nothing about any image
+            told = f"a process to decode in does not start: it ended with code {self._end()}"
+            raise RuntimeError(told) from None
 
     def _end(self) -> int:
         code = self._process.wait()
@@ -142,30 +171,39 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parents' business
     pipe = Connection(int(sys.argv[1]))
     limits: _Limits = pipe.recv()
-    memory = CHILD_BYTES + BYTES_PER_PIXEL * limits.max_pixels
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, CHILD_BYTES + BYTES_PER_PIXEL * limits.max_pixels)
+    _limit(resource.RLIMIT_CORE, 0)
     seconds = image_seconds(limits.max_pixels)
+    pipe.send("ready")
     while True:
         try:
             content = pipe.recv()
+            with time_limit(seconds):
+                outcome = _decode(content, limits)
+            pipe.send(outcome)
         except EOFError:
             return
-        with time_limit(seconds):
-            outcome = _decode(content, limits)
-        pipe.send(outcome)
+        except MemoryError:
+            told = f"decoding it takes more memory than {_gigabytes()} GB"
+            pipe.send(RejectedImageError("decode", "out-of-memory", told))
+
+
+def _limit(which: int, most: int) -> None:
+    """Set a limit, no higher than the system allows; some systems know none of memory."""
+    _, hard = resource.getrlimit(which)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(
+            which, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
 
 
 def _decode(content: bytes, limits: _Limits) -> Decoded | RejectedImageError:
     try:
         decoded = decode(content, limits.card, max_pixels=limits.max_pixels)
-        # A copy, for a file's image cannot be pickled.
-        return replace(decoded, small=decoded.small.copy())
     except RejectedImageError as reject:
         return reject
-    except MemoryError:
-        told = f"decoding it takes more memory than {_gigabytes()} GB"
-        return RejectedImageError("decode", "out-of-memory", told)
+    # A copy, for a file's image cannot be pickled.
+    return replace(decoded, small=decoded.small.copy())
 
 
 def _gigabytes() -> str:

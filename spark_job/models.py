@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 from spark_job import contract, pca
 from spark_job.errors import UsageError
-from spark_job.objects import ConflictError
+from spark_job.objects import BusyError, ConflictError
 from spark_job.pca import PCAModel
 from spark_job.pointers import ModelPointer, read_pointer
 from spark_job.receipts import to_json
@@ -94,6 +94,8 @@ def current_model(settings: JobSettings, output: Folder, card: Card) -> StoredMo
             _warn_of_others(output, card)
             return None
         current = read_model(models, pointer.model)
+    except BusyError:
+        raise
     except (OSError, *DAMAGED) as error:
         raise UsageError(
             f"cannot read the current model in {models.uri}: {error}; restore it, or use "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -185,12 +185,14 @@ class _Work:
         digest = write_listing(work, listing, sizes)
         self.clock.lap("list and start")
         featurizer = Featurizer(self.images, work, self.card, self.settings.max_pixels)
-        limit = RejectLimit(
+        limits = partial(
+            RejectLimit,
             work,
             len(listing),
             self.settings.max_reject_rate,
             allow_unsupported=self.settings.allow_unsupported,
         )
+        limit = limits()
         with Progress(sizes, work) as progress:
             receipts = self.engine.run("features", featurizer, order, progress, limit)
         again = self._ask_again(featurizer, receipts, limit)
@@ -199,6 +201,7 @@ class _Work:
         require_all_read(again)
         receipts += again
         counts, digests = account(listing, digest, receipts)
+        limits().take(counts)  # once more: no engine promises to show each part on its way
         require_usable(work, counts)
         return _Featurized(counts, digests, receipts)
 
@@ -232,12 +235,12 @@ class _Work:
         work, rows = self.claim.work, featurized.rows
         groups = featurized.files(group_parts(rows, min(MOST_MOMENTS, self.engine.slots)))
         moments_pass = MomentsPass(work, groups, self.card.features)
-        partial = self.engine.run("moments", moments_pass, range(len(groups)))
+        receipts = self.engine.run("moments", moments_pass, range(len(groups)))
         # In the groups' order, so that the last bits do not depend on which task ended first.
-        merged = (Moments.from_bytes(work.read(one.file)) for one in partial)
+        merged = (Moments.from_bytes(work.read(one.file)) for one in receipts)
         moments = reduce(Moments.merge, merged, Moments.empty(self.card.features))
         require_equal("features read back", moments.n, sum(rows))
-        read_back = add_digests(one.features for one in partial)
+        read_back = add_digests(one.features for one in receipts)
         require_equal("features read back, by their bytes", read_back, featurized.digests.features)
         self.clock.lap("moments")
         return moments

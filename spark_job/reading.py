@@ -99,13 +99,21 @@ class Pace:
         self._limit = float(most)
         self._under_way = 0
         self._shrunk = 0.0
+        self._failures = 0
+        self._last_success = 0.0
         self.begin(monotonic())
 
     def begin(self, since: float) -> None:
-        """Begin with a part: nothing has succeeded since `since`, and nothing failed."""
+        """Begin with a part: nothing has succeeded since `since`, and nothing failed.
+
+        Where it has given up on the part before, the next request decides whether it does again.
+        """
         with self._changed:
-            self._last_success = since
-            self._failures = 0
+            if self._has_given_up():
+                self._failures = FAILURES - 1
+            else:
+                self._failures = 0
+                self._last_success = since
             self._last: BusyError | None = None
 
     def read(self, folder: Folder, image: Image) -> Content:
@@ -177,7 +185,8 @@ def second_pace(folder: Folder, since: float) -> Pace:
     if known is not None:
         return known
     pace = _PACES[folder.uri, since] = Pace(SECOND_READERS, SECOND_PATIENCE, None)
-    pace.begin(monotonic() - max(0.0, time() - since))
+    # A process that comes late has some patience of its own.
+    pace.begin(monotonic() - min(max(0.0, time() - since), SECOND_PATIENCE / 2))
     return pace
 
 

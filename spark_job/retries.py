@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import count
 from random import SystemRandom
+from threading import Event
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 PATIENCE = 60.0
-"""Seconds for which a request is repeated."""
+"""Seconds for which a request is repeated; see `lose_patience`."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -31,6 +32,7 @@ WITHOUT_HOPE = 3
 
 
 _RANDOM = SystemRandom()
+_WITHOUT_PATIENCE = Event()
 
 
 def pause(attempt: int) -> float:
@@ -38,9 +40,14 @@ def pause(attempt: int) -> float:
     return _RANDOM.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt, 20)))
 
 
+def lose_patience() -> None:
+    """Repeat no request any more: the run has failed for want of answers."""
+    _WITHOUT_PATIENCE.set()
+
+
 def patiently(request: Callable[[], Result]) -> Result:
     """Do what `request` does, again for `PATIENCE` seconds while it raises a `BusyError`."""
-    end = monotonic() + PATIENCE
+    end = monotonic() + (0.0 if _WITHOUT_PATIENCE.is_set() else PATIENCE)
     for attempt in count():
         try:
             return request()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from spark_job import contract
 from spark_job.claims import Claim, parse_claim
 from spark_job.errors import JobError, OutputRefusedError, UsageError
-from spark_job.objects import ConflictError, LocalFolder
+from spark_job.objects import BusyError, ConflictError, LocalFolder
 from spark_job.pointers import BatchPointer, ModelPointer, point, read_pointer
 from spark_job.receipts import RunReceipt, to_json
 
@@ -61,6 +61,8 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: 
         except BaseException:
             claim.release()
             raise
+    except BusyError:
+        raise
     except OSError as error:
         raise OutputRefusedError(
             f"cannot write to {output.uri}: {error}; check --output"

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import SpooledTemporaryFile
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from spark_job.errors import UsageError
 from spark_job.objects import (
     ENTRIES,
+    BusyError,
     ConflictError,
     Content,
     Entry,
@@ -64,6 +66,9 @@ LISTINGS = 16
 
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+METADATA = "169.254."
+"""How the addresses begin at which AWS's machines and containers get their credentials."""
+
 THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
 """Codes of S3's answers, where the status alone does not tell."""
 
@@ -209,13 +214,13 @@ class S3Folder(Folder):
             while (page := patiently(following)) is not None:
                 yield self._without_marker(page)
                 last = pa.table(page)["path"][-1].as_py()
-        except InvalidPathError:  # some may come twice: a listing keeps each once
-            yield from self._odd_pages()
+        except InvalidPathError:
+            yield from self._odd_pages(last)
 
-    def _odd_pages(self) -> Iterator[pa.Table]:
+    def _odd_pages(self, after: str | None = None) -> Iterator[pa.Table]:
         """List with boto3, which takes keys with an empty component or a control character."""
         prefix = f"{self.prefix}/" if self.prefix else ""
-        last = ""
+        last = after or ""
         while True:
             page = patiently(partial(_odd_page, self.bucket, prefix, last))
             rows = [
@@ -375,6 +380,9 @@ def _as_os_errors(*passed: type[Exception]) -> Iterator[None]:
 def _to_os_error(error: Exception) -> OSError:
     """Tell what happened from the text, which is all that obstore gives of most errors."""
     text = str(error)
+    if "credential provider" in text or METADATA in text:
+        kind = ExpiredError if "expired" in text.lower() else ResetError
+        return kind(f"no credentials could be had ({_in_s3s_words(text)})")
     status = re.search(r"status code: (\d+)", text)
     code = re.search(r"<Code>(.*?)</Code>", text)
     words = _in_s3s_words(text)
@@ -398,7 +406,7 @@ def _of_answer(status: int, code: str, words: str) -> OSError:
         kind = ExpiredError
     elif status in (429, 503) or code in THROTTLED:
         kind = ThrottledError
-    elif code == "RequestTimeout":
+    elif code == "RequestTimeout" or status == 408:
         kind = TimedOutError
     elif status >= 500:
         kind = ServerError
@@ -449,19 +457,21 @@ def _side_by_side(listings: list[Callable[[], Iterator[Any]]]) -> Iterator[Any]:
         except BaseException as error:
             blocks.put(error)
 
-    with ThreadPoolExecutor(LISTINGS) as pool:
+    pool = ThreadPoolExecutor(LISTINGS)
+    try:
         for listing in listings:
             pool.submit(run, listing)
         ended = 0
         while ended < len(listings):
             block = blocks.get()
             if isinstance(block, BaseException):
-                pool.shutdown(cancel_futures=True)
                 raise block
             if block is None:
                 ended += 1
             else:
                 yield block
+    finally:  # an interrupt does not wait for a store that does not answer
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_s3s_words(text: str) -> str:
@@ -469,9 +479,15 @@ def _in_s3s_words(text: str) -> str:
     return f"{found[1]}: {found[2]}" if found else text.partition("\n")[0]
 
 
-@lru_cache
 def _store(bucket: str, timeout: int) -> S3Store:
-    """Connect to a bucket, once per process; obstore reads ``AWS_…`` from the environment.
+    """Connect to a bucket, once per process, however many threads ask for it."""
+    with _CONNECTING:
+        return _connected(bucket, timeout)
+
+
+@lru_cache
+def _connected(bucket: str, timeout: int) -> S3Store:
+    """Connect to a bucket; obstore reads ``AWS_…`` from the environment.
 
     It does not ask again by itself, for it would hide from us that S3 is busy.
     """
@@ -525,31 +541,48 @@ def _region(bucket: str, endpoint: str | None) -> str:
     if region or endpoint:
         return region or "us-east-1"
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+
+    def look() -> str:
+        with _boto3_as_os_errors():
+            session = boto3.Session()
+            client = session.client(
+                "s3", region_name=session.region_name or "us-east-1", config=_configuration()
+            )
+            return str(client.head_bucket(Bucket=bucket)["BucketRegion"])
 
     try:
-        session = boto3.Session()
-        found = session.client("s3", region_name=session.region_name or "us-east-1").head_bucket(
-            Bucket=bucket
-        )
-        return str(found["BucketRegion"])
-    except (BotoCoreError, ClientError, KeyError) as error:
+        return patiently(look)
+    except BusyError:
+        raise
+    except (OSError, KeyError) as error:
         raise UsageError(
             f"cannot find the region of the bucket {bucket!r} ({error}); check its name, or set "
             "AWS_REGION"
         ) from error
 
 
-@lru_cache
 def _client() -> Any:
     """Connect with boto3, for keys that obstore cannot name."""
+    with _CONNECTING:
+        return _connected_client()
+
+
+@lru_cache
+def _connected_client() -> Any:
     import boto3
-    from botocore.config import Config
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = Config(
+    return boto3.client("s3", endpoint_url=endpoint, config=_configuration())
+
+
+def _configuration() -> Any:
+    from botocore.config import Config
+
+    return Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
         retries={"total_max_attempts": 1},
     )
-    return boto3.client("s3", endpoint_url=endpoint, config=config)
+
+
+_CONNECTING = Lock()

@@ -105,10 +105,12 @@ class SparkEngine:
         context.setJobDescription(description)
         finished = context.accumulator([], _Finished())
         numbers = self.spark.range(0, len(parts), 1, numPartitions=len(parts))
-        folder = None if progress is None else progress.work / SIGNALS
-        task = partial(_apply, work, parts, folder, finished)
+        # One for each round: parts of another one have the same numbers.
+        name = f"{SIGNALS}/{description.replace(' ', '-')}"
+        signals = None if progress is None else progress.work / name
+        task = partial(_apply, work, parts, signals, finished)
         results = numbers.mapInArrow(task, "part bigint, result binary")
-        with _following(context, finished, progress, check):
+        with _following(context, finished, signals, progress, check):
             rows = results.collect()
         by_part = {row.part: pickle.loads(row.result) for row in rows}
         return [by_part[part] for part in sorted(parts)]
@@ -273,23 +275,25 @@ class _Signals:
     def __call__(self, done: int) -> None:
         if self._folder is not None and monotonic() - self._last > SIGNAL_EVERY:
             self._last = monotonic()
-            with suppress(OSError):
+            try:
                 self._folder.write(str(self._part), str(done).encode())
+            except OSError:  # a busy store; to ask it for a minute once is enough
+                self._folder = None
 
 
 @contextmanager
 def _following(
     context: SparkContext,
     finished: Accumulator[list[tuple[int, bytes]]],
+    signals: Folder | None,
     progress: Progress | None,
     check: Callable[[Any], None] | None,
 ) -> Iterator[None]:
     """Tell `progress` and `check` what workers report and return, while the block runs."""
-    if progress is None:
+    if progress is None or signals is None:
         yield
         return
     stop = Event()
-    folder = progress.work / SIGNALS
     raised: list[Exception] = []
 
     def take_note() -> None:
@@ -311,9 +315,9 @@ def _following(
                 raised.append(error)
                 context.cancelAllJobs()
             with suppress(OSError, ValueError):
-                for name in folder.files() if running else ():
+                for name in signals.files() if running else ():
                     if not progress.is_finished(int(name)):
-                        progress.report(int(name), int(folder.read(name)))
+                        progress.report(int(name), int(signals.read(name)))
 
     thread = Thread(target=follow, daemon=True)
     thread.start()

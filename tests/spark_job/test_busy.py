@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from threading import Lock, Thread
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import boto3
@@ -65,11 +65,11 @@ def disturbed(
         Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
     monkeypatch.setattr(s3, "READ_TIMEOUT", 1)
-    s3._client.cache_clear()
+    s3._connected_client.cache_clear()
     with Gate(s3_endpoint) as gate:
         monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
         yield Disturbed(gate, open_folder(f"s3://{bucket}/b"), bucket)
-    s3._client.cache_clear()
+    s3._connected_client.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["a/1.jpg", "a//1.jpg"], ids=["obstore", "boto3"])
@@ -226,6 +226,29 @@ class TestPace:
         assert monotonic() - start < 10
         assert disturbed.gate.requests["GET"] < 1_000
 
+    def test_where_a_part_was_given_up_few_requests_decide_about_the_next(
+        self, disturbed: Disturbed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reading, "FIRST_PATIENCE", 0.2)
+        images = plant(disturbed, 50)
+        disturbed.meet(Effect.SLOW_DOWN)
+        assert all(is_busy(read) for _, read in read_ahead(disturbed.folder, images))
+        before = disturbed.gate.requests["GET"]
+        assert all(is_busy(read) for _, read in read_ahead(disturbed.folder, images))
+        assert 1 <= disturbed.gate.requests["GET"] - before <= 8
+        disturbed.gate.rules = ()
+        assert not any(is_busy(read) for _, read in read_ahead(disturbed.folder, images))
+
+    def test_a_process_that_comes_late_to_the_second_pass_has_patience(
+        self, disturbed: Disturbed
+    ) -> None:
+        images = plant(disturbed, 3)
+        disturbed.meet(Effect.SLOW_DOWN, kinds=("GET",), times=12)
+        pace = reading.second_pace(disturbed.folder, time() - 1_000)
+        reads = [read for _, read in read_ahead(disturbed.folder, images, pace)]
+        assert not any(map(is_busy, reads))
+        assert reading.second_pace(disturbed.folder, time() - 1_000) is not pace
+
     def test_it_shrinks_when_throttled_and_grows_again(
         self, disturbed: Disturbed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -250,6 +273,10 @@ class TestPace:
             thread.join()
         assert len(folder.under_way) == 60
         assert max(folder.under_way) == 3
+
+
+def is_busy(read: object) -> bool:
+    return isinstance(read, BusyError)
 
 
 class Counting(LocalFolder):
@@ -339,6 +366,12 @@ class TestJobs:
         assert "the AWS credentials expired (ExpiredToken: The provided token has" in job.err
         assert "Sign in, and run it again" in job.err
         assert job.seconds < 20
+
+    def test_an_output_that_is_busy_is_told_as_such(self, disturbed: Disturbed, few: Path) -> None:
+        disturbed.meet(Effect.EXPIRED)
+        job = run_job(few, disturbed.folder.uri)
+        assert job.exit_code == 5
+        assert "the AWS credentials expired" in job.err
 
     def test_bodies_that_end_too_soon_are_asked_for_again(
         self, batch: str, disturbed: Disturbed, tmp_path: Path

@@ -75,6 +75,33 @@ def test_what_ends_it_is_told_and_it_goes_on(
     }
 
 
+def test_an_image_is_not_blamed_for_the_end_of_a_child_that_did_others(
+    isolated: IsolatedDecoder,
+) -> None:
+    good = encoded(fruit(1))
+    assert isolated(good).width == 64
+    isolated._process.kill()  # as a machine short of memory does
+    assert isolated(good).width == 64
+
+
+def test_no_image_is_blamed_where_no_child_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="does not start: it ended with code 1"):
+        IsolatedDecoder(load_card(), 10**6)
+
+
+def test_a_limit_of_the_system_that_is_lower_is_kept() -> None:
+    code = (
+        "import resource; from spark_job.isolation import _limit\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))\n"
+        "_limit(resource.RLIMIT_AS, 4_000_000_000); _limit(resource.RLIMIT_CORE, 0)\n"
+        "print(resource.getrlimit(resource.RLIMIT_AS)[0])"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
+    assert ended.stdout == b"3000000000\n"
+
+
 def test_a_time_limit_ends_a_process_that_holds_the_interpreters_lock() -> None:
     code = (
         "import ctypes; from spark_job.isolation import time_limit\n"

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from spark_job import contract
 from spark_job import listing as listings
+from spark_job import s3 as s3_module
 from spark_job.errors import RejectedImageError, UsageError
 from spark_job.listing import (
     SCHEMA,
@@ -487,6 +488,20 @@ def test_the_marker_that_starts_a_batch_is_no_file_of_it(tmp_path: Path) -> None
     listing = list_images(open_folder(str(tmp_path)))
     assert paths(listing) == ["Plum/1.jpg"]
     assert listing.ignored == Counter({"": 2}), "only the batch's own marker is passed over"
+
+
+def test_what_follows_an_odd_key_is_listed_once(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "LIST_AT_ONCE", 4)
+    folder = open_folder(f"s3://{bucket}/{tmp_path.name}")
+    for number in range(10):
+        folder.write(f"a/{number:02}.nef", b"1")
+        folder.write(f"a/{number:02}.txt", b"1")
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket=bucket, Key=f"{tmp_path.name}/a/09z//odd.jpg", Body=b"1")
+    listing = list_images(folder)
+    assert (len(listing), listing.raw, listing.ignored) == (11, {"nef": 10}, {"txt": 10})
 
 
 @given(st.integers(0, 400), st.integers(1, 40))

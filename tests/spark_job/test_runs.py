@@ -17,7 +17,7 @@ from pyarrow import parquet
 from spark_job import claims as claims_module
 from spark_job import contract, pipeline, runs
 from spark_job.engines import Attempt
-from spark_job.errors import JobError, OutputRefusedError, UsageError
+from spark_job.errors import JobError, OutputRefusedError, TooManyRejectsError, UsageError
 from spark_job.objects import Folder, LocalFolder, open_folder
 from spark_job.receipts import (
     Counts,
@@ -513,6 +513,30 @@ class MixedEngine(InlineEngine):
         if description == "features":
             results[0] = replace(results[0], processor="aarch64 another")
         return results
+
+
+class DeafEngine(InlineEngine):
+    """Shows none of the results on their way, as Spark may lose some."""
+
+    def run(
+        self,
+        description: str,
+        work: Any,
+        parts: Sequence[int],
+        progress: Progress | None = None,
+        check: Callable[[Any], None] | None = None,  # noqa: ARG002
+    ) -> list[Any]:
+        return super().run(description, work, parts, progress)
+
+
+def test_too_many_rejects_are_found_by_the_end_whatever_the_engine_showed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path / "in", {"Kiwi": 3})
+    (tmp_path / "in/Kiwi/empty.jpg").touch()
+    use(DeafEngine(), monkeypatch)
+    with pytest.raises(TooManyRejectsError, match="1 of 4 images were rejected"):
+        run_in_process(tmp_path / "in", tmp_path / "out", "r")
 
 
 def test_several_kinds_of_processor_are_in_the_receipt_and_warned_of(

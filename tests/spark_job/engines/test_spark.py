@@ -11,7 +11,7 @@ import pytest
 
 from spark_job.engines import spark as engine_module
 from spark_job.engines.spark import SparkEngine
-from spark_job.objects import open_folder
+from spark_job.objects import LocalFolder, ThrottledError, open_folder
 from spark_job.progress import Progress
 from tests.spark_job.engines import works
 
@@ -57,6 +57,23 @@ def test_progress_moves_within_a_part_and_ends_with_it(
         engine.run("test", works.Count(images, 0.15), range(2), progress)
         assert progress.done == 2 * images
     assert [done for done in seen if 0 < done < images], "within the first part"
+
+
+def test_a_store_that_is_busy_is_told_how_far_a_part_is_once_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SIGNAL_EVERY", -1.0)
+    asked = []
+
+    class Busy(LocalFolder):
+        def write(self, name: str, content: bytes) -> None:
+            asked.append((name, content))
+            raise ThrottledError("SlowDown")
+
+    signals = engine_module._Signals(Busy(str(tmp_path), str(tmp_path)), 7)
+    for done in range(5):
+        signals(done)
+    assert asked == [("7", b"0")]
 
 
 def test_a_workers_later_tasks_need_not_read_zips_or_search_what_is_loaded(
