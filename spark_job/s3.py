@@ -390,10 +390,11 @@ def _to_os_error(error: Exception) -> OSError:
         return _of_answer(int(status[1]), code[1] if code else "", words)
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(words)
+    server = re.search(r"https?://[^/\s]+", text)
     if "kind: Timeout" in text:
-        return TimedOutError(f"no answer from S3 in time ({words})")
+        return TimedOutError(f"no answer from {server[0] if server else 'S3'} in time")
     if "HTTP error" in text:
-        return ResetError(f"the connection to S3 was lost ({words})")
+        return ResetError(f"no connection to {server[0] if server else 'S3'}, or it was lost")
     if re.search(r"expired", text, re.IGNORECASE):  # as a profile's provider of credentials says
         return ExpiredError(words)
     return OSError(words)
