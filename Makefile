@@ -28,6 +28,9 @@ ifneq ($(and $(filter demo,$(MAKECMDGOALS)),$(unknown)),)
 $(error make demo takes no $(unknown): its variables are $(DEMO_VARIABLES), and ARGS takes any option of the job)
 endif
 
+# Tests run in two processes, or in as many as -n in ARGS says; 0 is this one, for a debugger.
+SIDE_BY_SIDE := -n 2 --no-loadscope-reorder
+
 .PHONY: help
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -42,11 +45,12 @@ demo: $(VENV)/$(DEMO_NEEDS).installed ## run the job on this machine (IMAGES=/pa
 .PHONY: check
 check: lint types ## style, types and the quick tests: what to run before each commit
 	@$(BIN)/python -m pytest -q -m "not (job or spark or keras or cdk or rehearsal)" \
-		--ignore tests/bootstrap --ignore tests/stacks --ignore tests/rehearsal $(ARGS)
+		--ignore tests/bootstrap --ignore tests/stacks --ignore tests/rehearsal \
+		--ignore tests/notebooks --ignore tests/benchmarks $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test
 test: $(VENV)/all.installed ## run the tests (ARGS="-m 'not rehearsal'")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/all.installed ## check style

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # As the job does, before numpy is imported: more threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class ByRoom(LoadScopeScheduling):
+    """Gives a process whole folders, whose tests share a cloud or templates; the job's by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path.startswith("tests/spark_job/") else "/".join(path.split("/")[:2])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRoom:
+    """Instead of what `--dist` says."""
+    return ByRoom(config, log)
 
 
 @pytest.fixture(scope="session")
