@@ -10,7 +10,7 @@ from pathlib import Path
 from aws_cdk import App
 
 from stacks.config import ConfigError, OrchardConfig
-from stacks.interactive_stack import InteractiveStack
+from stacks.notebooks.notebook_stack import InteractiveStack
 from stacks.pipeline_stack import PipelineStack
 
 _HERE = Path(__file__).parent

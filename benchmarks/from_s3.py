@@ -14,7 +14,7 @@ from benchmarks.order import PROCESSES, SPARK, run_two
 from benchmarks.page import Section, Target, at_least_share, at_most, table
 from benchmarks.programs import run_job
 from benchmarks.results import named
-from rehearsal.gate import Effect, Gate, Rule
+from rehearsal.aws.gate import Effect, Gate, Rule
 
 if TYPE_CHECKING:
     import argparse

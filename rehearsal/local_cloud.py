@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rehearsal.deployment import build_wheelhouse, deploy, synthesize
-from rehearsal.emr import LocalEmr
-from rehearsal.endpoint import Endpoint
-from rehearsal.events import state_machine_targets
+from rehearsal.aws.deployment import build_wheelhouse, deploy, synthesize
+from rehearsal.aws.endpoint import Endpoint
+from rehearsal.aws.events import state_machine_targets
+from rehearsal.aws.step_functions import StatusEvents, integrations
+from rehearsal.emr.api import LocalEmr
+from rehearsal.emr.yarn import Yarn
 from rehearsal.pipeline import Pipeline
-from rehearsal.workflow import StatusEvents, integrations
-from rehearsal.yarn import Yarn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

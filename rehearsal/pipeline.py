@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from moto.sns.models import sns_backends
 
-from rehearsal.calls import ACCOUNT
-from rehearsal.workflow import StatusEvents
-from rehearsal.yarn import wait_for
+from rehearsal.aws.calls import ACCOUNT
+from rehearsal.aws.step_functions import StatusEvents
+from rehearsal.emr.yarn import wait_for
 from spark_job.contract import IMAGES, READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from rehearsal.clusters import Cluster
-    from rehearsal.deployment import Deployment
-    from rehearsal.emr import LocalEmr
-    from rehearsal.endpoint import Call, Endpoint
+    from rehearsal.aws.deployment import Deployment
+    from rehearsal.aws.endpoint import Call, Endpoint
+    from rehearsal.emr.api import LocalEmr
+    from rehearsal.emr.clusters import Cluster
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rehearsal.emr.yarn import Container
     from rehearsal.local_cloud import LocalCloud
-    from rehearsal.yarn import Container
 
 JOB = "orchard: "
 """How the lines begin that the job writes for people."""

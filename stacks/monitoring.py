@@ -11,7 +11,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks.config import STACK_TAG, OrchardConfig
-from stacks.watch import Watch
+from stacks.emr.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,14 +10,14 @@ from aws_cdk import CfnOutput, Environment, Fn, Stack, Tags, Token
 from stacks import identity
 from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
+from stacks.batch.trigger import Trigger
+from stacks.batch.workflow import Workflow
 from stacks.config import STACK_TAG, OrchardConfig, check_region
+from stacks.emr.janitor import Janitor
 from stacks.identity import Identity
-from stacks.janitor import Janitor
 from stacks.monitoring import Monitoring, alert_topic
 from stacks.network import Network
 from stacks.storage import Storage
-from stacks.triggers import Trigger
-from stacks.workflow import Workflow
 
 if TYPE_CHECKING:
     from constructs import Construct

@@ -22,7 +22,7 @@ from benchmarks.from_s3 import (
 from benchmarks.measure import BenchmarkError
 from benchmarks.programs import Run
 from benchmarks.results import TwoSizes
-from rehearsal.gate import Effect, Gate, Rule
+from rehearsal.aws.gate import Effect, Gate, Rule
 from tests.spark_job.photographs import fruit
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INSTALL = Path(__file__).parents[2] / "bootstrap" / "install.sh"
-STAND_IN = Path(__file__).parents[2] / "rehearsal" / "node_bin"
+STAND_IN = Path(__file__).parents[2] / "rehearsal" / "emr" / "node_bin"
 UNSHARE = ["unshare", "--user", "--map-root-user", "--net"]
 # Root of the namespace, but for what lets root write where a mode forbids it.
 ORDINARY_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]

@@ -11,14 +11,14 @@ import psutil
 import pytest
 from PIL import Image
 
+from rehearsal.emr.yarn import wait_for
 from rehearsal.local_cloud import LocalCloud
-from rehearsal.yarn import wait_for
 from tests.rehearsal.tables import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rehearsal.clusters import Cluster
+    from rehearsal.emr.clusters import Cluster
     from rehearsal.pipeline import Outcome
 
 PACE = 60

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from rehearsal.faults import Effect, Fault
+from rehearsal.aws.faults import Effect, Fault
 from tests.rehearsal.conftest import clusters_of
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rehearsal.faults import Effect, Fault
+from rehearsal.aws.faults import Effect, Fault
 from tests.rehearsal.conftest import alive, clusters_of
 from tests.rehearsal.tables import Published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rehearsal.emr.yarn import Container
     from rehearsal.local_cloud import LocalCloud
     from rehearsal.pipeline import Outcome
-    from rehearsal.yarn import Container
 
 pytestmark = pytest.mark.rehearsal
 

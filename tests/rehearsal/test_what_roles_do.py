@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from rehearsal.calls import ACCOUNT, Permission
+from rehearsal.aws.calls import ACCOUNT, Permission
+from rehearsal.aws.policies import role_policies
 from rehearsal.local_cloud import REGION
-from rehearsal.policies import role_policies
 from tests.rehearsal.conftest import OUTSIDER
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from pyarrow import parquet
 
-from rehearsal.gate import Effect, Gate, Rule
+from rehearsal.aws.gate import Effect, Gate, Rule
 from spark_job import pipeline, reading, retries, s3
 from spark_job.errors import UnavailableError
 from spark_job.listing import Image, write_listing

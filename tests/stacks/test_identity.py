@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rehearsal.calls import Permission
-from rehearsal.policies import Simulator, assumed_role
+from rehearsal.aws.calls import Permission
+from rehearsal.aws.policies import Simulator, assumed_role
 from spark_job.contract import WORK
 from stacks.config import EMR_TAG, STACK_TAG
 from tests.stacks.definitions import tasks
@@ -130,7 +130,7 @@ def test_no_policy_allows_more_than_it_names(
 
 def test_every_star_has_its_reason_beside_it_in_the_code() -> None:
     stars = 0
-    for file in (Path(__file__).parents[2] / "stacks").glob("*.py"):
+    for file in (Path(__file__).parents[2] / "stacks").rglob("*.py"):
         lines = file.read_text().splitlines()
         for number, line in enumerate(lines):
             if 'resources=["*"]' in line:

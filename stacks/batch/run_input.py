@@ -1,0 +1,251 @@
+"""What an execution may be started with, and the states that check it before anything is paid.
+
+The States Language has no regular expressions and cannot list an object's keys. Two of its
+functions do instead: splitting a name at every allowed character leaves what is not allowed, and
+merging the input into the defaults adds a field for every key that is not among them.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from spark_job.contract import IMAGES
+from stacks.batch.unknown_fields import name_unknown_fields
+from stacks.states import failure, neither, text
+
+if TYPE_CHECKING:
+    from stacks.config import OrchardConfig
+    from stacks.states import State, States
+
+_NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "._-"
+NAME_IN_WORDS: Final = "letters, digits, dots, underscores and hyphens, first a letter or digit"
+REFUSED: Final = "InputRefused"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the input: the deployment's default, and what an execution may say instead.
+
+    Attributes
+    ----------
+    default
+        A value, or with `computed` an expression.
+    allowed
+        In words, for the error.
+    accepted
+        A condition of the States Language over ``$.settings.<name>`` or ``$.checks``.
+    """
+
+    name: str
+    default: Any
+    allowed: str
+    accepted: State
+    computed: bool = False
+
+
+def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
+    """Return the allow-list: an execution can say this, within these bounds, and no more."""
+    return (
+        Field(
+            "batch",
+            "",
+            f"up to 64 {NAME_IN_WORDS}",
+            is_name("$.settings.batch", "$.checks.batch"),
+        ),
+        Field(
+            "images",
+            text(f"{IMAGES}/{{}}/", "$.batch"),
+            f"a folder of the data bucket, from {IMAGES}/ to a last slash, such as"
+            f" {IMAGES}/2026-11-20/",
+            _all({"Variable": "$.settings.images", "StringMatches": f"{IMAGES}/*/"}),
+            computed=True,
+        ),
+        Field("pca", config.pca, "auto or fit", _one_of("$.settings.pca", ("auto", "fit"))),
+        Field(
+            "variance",
+            config.variance,
+            "a number above 0 and at most 1",
+            _number("$.settings.variance", NumericGreaterThan=0, NumericLessThanEquals=1),
+        ),
+        Field(
+            "max_reject_rate",
+            config.max_reject_rate,
+            "a number from 0 to 1",
+            _number(
+                "$.settings.max_reject_rate", NumericGreaterThanEquals=0, NumericLessThanEquals=1
+            ),
+        ),
+        Field(
+            "core_instances",
+            config.core_instances,
+            f"a whole number from 1 to {config.max_core_instances}",
+            _all({"Variable": "$.checks.core_instances", "BooleanEquals": True}),
+        ),
+        Field(
+            "instance_type",
+            config.core_types[0],
+            "one of " + ", ".join(config.core_types),
+            _one_of("$.settings.instance_type", config.core_types),
+        ),
+        Field(
+            "spot",
+            config.spot,
+            "true or false",
+            _all({"Variable": "$.settings.spot", "IsBoolean": True}),
+        ),
+        # Which write of the _READY marker started the execution; the trigger fills it in.
+        Field("marker", "", "a text", _all({"Variable": "$.settings.marker", "IsString": True})),
+    )
+
+
+def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
+    """Return the states from ``CheckInput`` on.
+
+    Parameters
+    ----------
+    then
+        The state that follows an input in order, with ``$.run`` (the run's name, which is the
+        execution's), ``$.input`` and ``$.settings`` (the input over the defaults).
+    refused
+        The state that follows any other, with ``$.failure``.
+    """
+    fields = input_fields(config)
+    return {
+        "CheckInput": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    **_all(
+                        {"Variable": "$.batch", "IsPresent": True},
+                        {"Variable": "$.batch", "IsString": True},
+                    ),
+                    "Next": "ReadInput",
+                }
+            ],
+            "Default": "RefuseInput",
+        },
+        "RefuseInput": _refuse(
+            refused,
+            "The input is {}; allowed is an object with a batch, a text such as 2026-11-20.",
+            "States.JsonToString($)",
+        ),
+        "ReadInput": {
+            "Type": "Pass",
+            "Parameters": {
+                "run.$": "$$.Execution.Name",
+                "input.$": "$",
+                "defaults": {
+                    f"{field.name}.$" if field.computed else field.name: field.default
+                    for field in fields
+                },
+            },
+            "Next": "MergeInput",
+        },
+        "MergeInput": {
+            "Type": "Pass",
+            "Parameters": {
+                "run.$": "$.run",
+                "input.$": "$.input",
+                "settings.$": "States.JsonMerge($.defaults, $.input, false)",
+            },
+            "Next": "MeasureInput",
+        },
+        "MeasureInput": {
+            "Type": "Pass",
+            "Parameters": {
+                "fields.$": "$.settings.*",
+                "batch.$": measure_name("$.settings.batch"),
+                "run.$": measure_name("$.run"),
+                "core_instances.$": (
+                    f"States.ArrayContains(States.ArrayRange(1, {config.max_core_instances}, 1),"
+                    " $.settings.core_instances)"
+                ),
+            },
+            "ResultPath": "$.checks",
+            "Next": "CheckSettings",
+        },
+        "CheckSettings": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    # One more than the defaults have.
+                    "Variable": f"$.checks.fields[{len(fields)}]",
+                    "IsPresent": True,
+                    "Next": "ReadFields",
+                },
+                {**neither(is_name("$.run", "$.checks.run")), "Next": "RefuseRun"},
+                *({**neither(field.accepted), "Next": _refuser(field.name)} for field in fields),
+            ],
+            "Default": then,
+        },
+        **{
+            _refuser(field.name): _refuse(
+                refused,
+                f"{field.name} is {{}}; allowed is {field.allowed}.",
+                f"States.JsonToString($.settings.{field.name})",
+            )
+            for field in fields
+        },
+        "RefuseRun": _refuse(
+            refused,
+            f"The name of the execution is {{}}; allowed, as for a run, are {NAME_IN_WORDS}.",
+            "$.run",
+        ),
+        **name_unknown_fields([field.name for field in fields], then="RefuseFields"),
+        "RefuseFields": _refuse(
+            refused,
+            "The input {} has unknown fields: {}; allowed are "
+            + ", ".join(field.name for field in fields)
+            + ".",
+            "States.JsonToString($.input)",
+            "States.JsonToString($.words[*].unknown)",
+        ),
+    }
+
+
+def _refuse(then: str, template: str, *arguments: str) -> State:
+    return {
+        "Type": "Pass",
+        "Parameters": {"failure": failure(REFUSED, template, *arguments)},
+        "Next": then,
+    }
+
+
+def _refuser(field: str) -> str:
+    return "Refuse" + "".join(part.capitalize() for part in field.split("_"))
+
+
+def measure_name(path: str) -> str:
+    """Return the expression that measures a name for :func:`is_name`."""
+    # The first two characters leave one part, even of an empty name; a second part is an alien.
+    return f"States.ArrayLength(States.StringSplit({text('!a{}', path)}, '{_NAME_CHARACTERS}'))"
+
+
+def is_name(path: str, parts: str) -> State:
+    """Return the condition that a name, measured into `parts`, is one that the job accepts."""
+    # No function measures a text: a name that is too long is the job's to refuse.
+    return _all(
+        {"Variable": parts, "NumericEquals": 1},
+        neither(
+            {"Variable": path, "StringEquals": ""},
+            *({"Variable": path, "StringMatches": f"{first}*"} for first in "._-"),
+        ),
+    )
+
+
+def _number(path: str, **bounds: float) -> State:
+    return _all(
+        {"Variable": path, "IsNumeric": True},
+        *({"Variable": path, comparison: bound} for comparison, bound in bounds.items()),
+    )
+
+
+def _one_of(path: str, values: tuple[str, ...]) -> State:
+    conditions = [{"Variable": path, "StringEquals": value} for value in values]
+    return {"Or": conditions} if len(conditions) > 1 else conditions[0]
+
+
+def _all(*conditions: State) -> State:
+    return {"And": list(conditions)} if len(conditions) > 1 else conditions[0]

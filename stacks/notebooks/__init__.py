@@ -1,0 +1,1 @@
+"""The optional cluster for notebooks, a stack of its own."""
