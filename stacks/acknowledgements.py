@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aws_cdk import Acknowledgment, Stack, Token, Validations
 
 from spark_job import contract
-from stacks.identity import OUTPUTS
+from stacks.grants import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,28 +67,28 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             "EMR names a cluster's logs after its id, unknown before it exists; writing only.",
         ),
         Finding(
-            roles.state_machine_role,
+            stack.workflow,
             _resource(f"<{data}.Arn>/{contract.WORK}/*/{contract.FAILURE}"),
             "Reads why a run failed, whichever batch and run that is; reading only that.",
         ),
         Finding(
-            roles.state_machine_role,
+            stack.workflow,
             _resource("*"),
             "RunJobFlow (no ARN before the cluster exists; limited by the tag it must bear), and"
             " X-Ray and log delivery, which have no resources.",
         ),
         Finding(
-            roles.state_machine_role,
+            stack.workflow,
             _resource(clusters),
             "A cluster's id is not known before it exists; limited by the stack's tag.",
         ),
         Finding(
-            stack.monitoring.watch,
+            stack.watch,
             _resource("*"),
             "X-Ray and log delivery, which have no resources.",
         ),
         Finding(
-            stack.monitoring.watch,
+            stack.watch,
             _resource(clusters),
             "A cluster's id is not known before it exists; describing only, limited by the tag.",
         ),

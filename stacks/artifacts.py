@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aws_cdk import Annotations, aws_iam, aws_s3_assets
+from aws_cdk import Annotations, aws_s3_assets
 from constructs import Construct
 
 from bootstrap.wheelhouse import ARCHITECTURES, LOCK, WHEELHOUSES, node_pins
@@ -36,6 +36,8 @@ class Artifacts(Construct):
         The bootstrap action, ``install.sh``.
     wheelhouse_uri
         A zip of the wheels and their hash-locked ``requirements.txt``.
+    assets
+        All of them.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
@@ -48,16 +50,7 @@ class Artifacts(Construct):
         self.entry_point_uri = entry_point.s3_object_url
         self.bootstrap_uri = bootstrap.s3_object_url
         self.wheelhouse_uri = wheelhouse.s3_object_url
-        self._assets = (job_zip, entry_point, bootstrap, wheelhouse)
-
-    def grant_read(self, grantee: aws_iam.IGrantable) -> None:
-        """Let a grantee read these files, and nothing else of the bucket that all stacks share."""
-        grantee.grant_principal.add_to_principal_policy(
-            aws_iam.PolicyStatement(
-                actions=["s3:GetObject"],
-                resources=[a.bucket.arn_for_objects(a.s3_object_key) for a in self._assets],
-            )
-        )
+        self.assets = (job_zip, entry_point, bootstrap, wheelhouse)
 
     def _asset(self, name: str, path: Path) -> aws_s3_assets.Asset:
         return aws_s3_assets.Asset(self, name, path=str(path))

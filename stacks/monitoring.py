@@ -11,7 +11,6 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks.config import STACK_TAG, OrchardConfig
-from stacks.emr.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,13 +40,7 @@ def alert_topic(scope: Construct, construct_id: str, *, config: OrchardConfig) -
 
 
 class Monitoring(Construct):
-    """Alarms, a dashboard and, when an address is configured, a monthly budget.
-
-    Attributes
-    ----------
-    watch
-        Looks at each cluster again, and fails when it lives too long.
-    """
+    """Alarms, a dashboard and, when an address is configured, a monthly budget."""
 
     def __init__(
         self,
@@ -56,11 +49,11 @@ class Monitoring(Construct):
         *,
         config: OrchardConfig,
         state_machine: sfn.IStateMachine,
+        watch: sfn.IStateMachine,
         topic: aws_sns.ITopic,
         bucket: aws_s3.IBucket,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.watch = Watch(self, "Watch", config=config, topic=topic)
         to_topic = actions.SnsAction(topic)
         alarms = [
             # One for each, and no sum of them: a sum has no value where one of its metrics has
@@ -83,7 +76,7 @@ class Monitoring(Construct):
                 "ClusterAliveTooLong",
                 f"An Orchard cluster lives for more than {config.cluster_alive_alarm_minutes}"
                 " minutes, or could not be looked at: terminate it unless it is wanted.",
-                self.watch.state_machine.metric_failed(period=_PERIOD),
+                watch.metric_failed(period=_PERIOD),
             )
         )
         for alarm in alarms:

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aws_cdk import CfnOutput, Environment, Fn, Stack, Tags, Token
 
-from stacks import identity
+from stacks import grants
 from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
 from stacks.batch.trigger import Trigger
 from stacks.batch.workflow import Workflow
 from stacks.config import STACK_TAG, OrchardConfig, check_region
 from stacks.emr.janitor import Janitor
+from stacks.emr.watch import Watch
 from stacks.identity import Identity
 from stacks.monitoring import Monitoring, alert_topic
 from stacks.network import Network
 from stacks.storage import Storage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from constructs import Construct
 
 _REGION_WITHOUT_PROFILE: Final = "eu-west-1"
@@ -70,6 +73,7 @@ class PipelineStack(Stack):
         self.janitor = Janitor(
             self, "Janitor", config=config, state_machine=machine, topic=self.topic
         )
+        self.watch = Watch(self, "Watch", config=config, topic=self.topic)
         self.trigger = (
             Trigger(
                 self,
@@ -87,6 +91,7 @@ class PipelineStack(Stack):
             "Monitoring",
             config=config,
             state_machine=machine,
+            watch=self.watch.state_machine,
             topic=self.topic,
             bucket=self.storage.data,
         )
@@ -99,28 +104,44 @@ class PipelineStack(Stack):
         acknowledge(self)
 
     @property
+    def machines(self) -> Sequence[Workflow | Janitor | Watch | Trigger]:
+        """What has a state machine, and its definition."""
+        always = (self.workflow, self.janitor, self.watch)
+        return always if self.trigger is None else (*always, self.trigger)
+
+    @property
     def availability_zones(self) -> list[str]:
         """The region's first two zones, chosen at deployment: none are looked up at synth."""
         return [Fn.select(index, Fn.get_azs()) for index in range(2)]
 
     def _grant(self) -> None:
-        storage, roles = self.storage, self.identity
-        identity.work_on_batches(
-            roles.instance_role, data=storage.data, logs=storage.logs, key=storage.key
-        )
-        self.artifacts.grant_read(roles.instance_role)
+        storage, roles, key = self.storage, self.identity, self.storage.key
+        nodes, workflow = roles.instance_role, self.workflow.state_machine
+        grants.process_batches(nodes, data=storage.data, logs=storage.logs, key=key)
+        grants.read_assets(nodes, self.artifacts.assets)
         if self.config.tls_certificates is not None:
-            identity.read_certificates(roles.instance_role, self.config.tls_certificates)
-        identity.look_at_batches(roles.state_machine_role, data=storage.data, key=storage.key)
-        identity.run_clusters(
-            roles.state_machine_role,
+            grants.read_certificates(nodes, self.config.tls_certificates)
+        if key is not None:
+            grants.encrypt_disks(roles.service_role, key)
+        grants.inspect_batches(workflow, data=storage.data, key=key)
+        grants.run_clusters(
+            workflow,
             service_role=roles.service_role,
-            instance_role=roles.instance_role,
+            instance_role=nodes,
             managed_scaling=self.config.managed_scaling,
         )
-        self.topic.grant_publish(roles.state_machine_role)
-        if storage.key is not None:
-            identity.encrypt_disks(roles.service_role, storage.key)
+        grants.list_clusters(self.janitor.state_machine)
+        grants.end_clusters(self.janitor.state_machine)
+        grants.describe_clusters(self.watch.state_machine)
+        if self.trigger is not None:
+            grants.start_batches(
+                self.trigger.state_machine,
+                machine=workflow,
+                executions=self.trigger.executions,
+                data=storage.data,
+            )
+        for machine in self.machines:
+            grants.publish(machine.state_machine, self.topic)
 
     def _outputs(self) -> None:
         CfnOutput(self, "DataBucket", value=self.storage.data.bucket_name)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 States = dict[str, State]
 
-BRIEFLY: Final = [
+RETRY_BRIEFLY: Final = [
     {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 2, "BackoffRate": 2.0, "MaxAttempts": 2}
 ]
 """Retry what is safe to repeat and nice to have."""
 
-PATIENTLY: Final = [
+RETRY_PATIENTLY: Final = [
     {
         "ErrorEquals": ["States.ALL"],
         "IntervalSeconds": 5,
@@ -39,15 +39,10 @@ PATIENTLY: Final = [
 """Retry what must succeed, for some eight minutes."""
 
 
-def state_machine(
-    scope: Construct,
-    *,
-    name: str,
-    definition: State,
-    config: OrchardConfig,
-    role: aws_iam.IRole | None = None,
+def make_state_machine(
+    scope: Construct, *, name: str, definition: State, config: OrchardConfig
 ) -> sfn.StateMachine:
-    """Create a state machine from its definition, with its log and its trace.
+    """Return a state machine made from its definition, with its role, its log and its trace.
 
     Every event is logged, for a failed run is understood by the way it went; the data in them are
     not, for they name images, and the execution's own history keeps them for those who may see it.
@@ -58,7 +53,10 @@ def state_machine(
         # Written in the States Language itself: what a reader sees here is what the console
         # shows. (`to_json_string` would drop the nulls that mean "keep the input".)
         definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
-        role=role,
+        # The role that CDK makes itself is trusted to any account's machines.
+        role=aws_iam.Role(
+            scope, "StateMachineRole", assumed_by=trusted(scope, "states", "stateMachine:*")
+        ),
         comment=definition["Comment"],
         tracing_enabled=True,
         logs=sfn.LogOptions(
@@ -88,7 +86,7 @@ def catch(then: str, result_path: str = "$.error") -> list[State]:
     return [{"ErrorEquals": ["States.ALL"], "ResultPath": result_path, "Next": then}]
 
 
-def text(template: str, *arguments: str) -> str:
+def format_string(template: str, *arguments: str) -> str:
     """Return the expression that puts arguments, each a path or an expression, into a text.
 
     Raises
@@ -104,10 +102,10 @@ def text(template: str, *arguments: str) -> str:
 
 def failure(error: str, template: str, *arguments: str) -> State:
     """Return what a state machine says when it fails: a name for programs, words for people."""
-    return {"error": error, "message.$": text(template, *arguments)}
+    return {"error": error, "message.$": format_string(template, *arguments)}
 
 
-def tell(then: str, error: str, template: str, *arguments: str) -> State:
+def record_failure(then: str, error: str, template: str, *arguments: str) -> State:
     """Return the state that leaves a failure in ``$.failure``, beside its input."""
     return {
         "Type": "Pass",
@@ -134,10 +132,12 @@ def notify_failure(topic: aws_sns.ITopic, subject: str) -> States:
             "Parameters": {
                 "TopicArn": topic.topic_arn,
                 "Subject": subject,
-                "Message.$": text("{} Execution: {}", "$.failure.message", "$$.Execution.Id"),
+                "Message.$": format_string(
+                    "{} Execution: {}", "$.failure.message", "$$.Execution.Id"
+                ),
             },
             "ResultPath": None,
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("Failed", "$.unsent"),
             "Next": "Failed",
         },

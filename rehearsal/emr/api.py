@@ -107,7 +107,7 @@ class LocalEmr:
         self.clusters[cluster.cluster_id] = cluster
         self._append_steps(cluster, body.get("Steps", []))
         thread = threading.Thread(
-            target=self._life.live, args=(cluster,), name=cluster.cluster_id, daemon=True
+            target=self._life.run_cluster, args=(cluster,), name=cluster.cluster_id, daemon=True
         )
         self._threads.append(thread)
         thread.start()

@@ -68,7 +68,7 @@ class Life:
         self._on_state = on_state
         self._pool = NodePool(folder)
 
-    def live(self, cluster: Cluster) -> None:
+    def run_cluster(self, cluster: Cluster) -> None:
         """Live a cluster's life, from STARTING to TERMINATED."""
         self._enter(cluster, "STARTING")
         nodes = self._pool.lend()

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_job.contract import IMAGES
-from stacks.batch.unknown_fields import name_unknown_fields
-from stacks.states import failure, neither, text
+from stacks.states import failure, format_string, neither
 
 if TYPE_CHECKING:
     from stacks.config import OrchardConfig
@@ -56,7 +55,7 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
         ),
         Field(
             "images",
-            text(f"{IMAGES}/{{}}/", "$.batch"),
+            format_string(f"{IMAGES}/{{}}/", "$.batch"),
             f"a folder of the data bucket, from {IMAGES}/ to a last slash, such as"
             f" {IMAGES}/2026-11-20/",
             _all({"Variable": "$.settings.images", "StringMatches": f"{IMAGES}/*/"}),
@@ -173,7 +172,7 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
                     # One more than the defaults have.
                     "Variable": f"$.checks.fields[{len(fields)}]",
                     "IsPresent": True,
-                    "Next": "ReadFields",
+                    "Next": "RefuseFields",
                 },
                 {**neither(is_name("$.run", "$.checks.run")), "Next": "RefuseRun"},
                 *({**neither(field.accepted), "Next": _refuser(field.name)} for field in fields),
@@ -193,14 +192,12 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
             f"The name of the execution is {{}}; allowed, as for a run, are {NAME_IN_WORDS}.",
             "$.run",
         ),
-        **name_unknown_fields([field.name for field in fields], then="RefuseFields"),
         "RefuseFields": _refuse(
             refused,
-            "The input {} has unknown fields: {}; allowed are "
+            "The input {} has a field that is unknown, perhaps a misspelt one; allowed are "
             + ", ".join(field.name for field in fields)
             + ".",
             "States.JsonToString($.input)",
-            "States.JsonToString($.words[*].unknown)",
         ),
     }
 
@@ -220,7 +217,8 @@ def _refuser(field: str) -> str:
 def measure_name(path: str) -> str:
     """Return the expression that measures a name for :func:`is_name`."""
     # The first two characters leave one part, even of an empty name; a second part is an alien.
-    return f"States.ArrayLength(States.StringSplit({text('!a{}', path)}, '{_NAME_CHARACTERS}'))"
+    padded = format_string("!a{}", path)
+    return f"States.ArrayLength(States.StringSplit({padded}, '{_NAME_CHARACTERS}'))"
 
 
 def is_name(path: str, parts: str) -> State:

@@ -11,21 +11,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws_cdk import ArnFormat, Stack, aws_iam
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_events as events
 from constructs import Construct
 
-from spark_job.contract import IMAGES, READY, RESULTS, run_folder
+from spark_job.contract import IMAGES, READY, run_folder
 from stacks.batch.run_input import NAME_IN_WORDS, is_name, measure_name
 from stacks.states import (
-    BRIEFLY,
+    RETRY_BRIEFLY,
     catch,
+    format_string,
+    make_state_machine,
     notify_failure,
     on_event,
+    record_failure,
     service,
-    state_machine,
-    tell,
-    text,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Trigger(Construct):
         The state machine that answers the marker.
     definition
         What it was made of, in the Amazon States Language.
+    executions
+        What the ARNs of the started machine's executions begin with.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Trigger(Construct):
         topic: aws_sns.ITopic,
     ) -> None:
         super().__init__(scope, construct_id)
-        executions = Stack.of(self).format_arn(
+        self.executions = Stack.of(self).format_arn(
             service="states",
             resource="execution",
             resource_name=f"{state_machine.state_machine_name}:",
@@ -71,12 +73,13 @@ class Trigger(Construct):
             "States": {
                 **_read_marker(),
                 **_name_run(bucket),
-                **_start_run(state_machine, executions),
+                **_start_run(state_machine, self.executions),
                 **notify_failure(topic, "Orchard: a batch was not started"),
             },
         }
-        self.state_machine = _machine(self, self.definition, config)
-        self._grant(state_machine, executions, bucket, topic)
+        self.state_machine = make_state_machine(
+            self, name="Trigger", definition=self.definition, config=config
+        )
         events.Rule(
             self,
             "MarkerWritten",
@@ -92,33 +95,6 @@ class Trigger(Construct):
             targets=[on_event(self.state_machine)],
         )
 
-    def _grant(
-        self,
-        started: sfn.IStateMachine,
-        executions: str,
-        bucket: aws_s3.IBucket,
-        topic: aws_sns.ITopic,
-    ) -> None:
-        for actions, resources in (
-            (["states:StartExecution"], [started.state_machine_arn]),
-            (["states:DescribeExecution"], [f"{executions}*"]),
-        ):
-            self.state_machine.add_to_role_policy(
-                aws_iam.PolicyStatement(actions=actions, resources=resources)
-            )
-        self.state_machine.add_to_role_policy(
-            aws_iam.PolicyStatement(
-                actions=["s3:ListBucket"],
-                resources=[bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": [f"{RESULTS}/*"]}},
-            )
-        )
-        topic.grant_publish(self.state_machine)
-
-
-def _machine(scope: Construct, definition: State, config: OrchardConfig) -> sfn.StateMachine:
-    return state_machine(scope, name="Trigger", definition=definition, config=config)
-
 
 def _read_marker() -> States:
     return {
@@ -129,7 +105,7 @@ def _read_marker() -> States:
                 "key.$": "$.detail.object.key",
                 "parts.$": "States.StringSplit($.detail.object.key, '/')",
                 # Which write it was: an event that is delivered twice has both in common.
-                "marker.$": text("{} {}", "$.time", "$.detail.object.sequencer"),
+                "marker.$": format_string("{} {}", "$.time", "$.detail.object.sequencer"),
             },
             "Next": "CheckMarker",
         },
@@ -167,7 +143,7 @@ def _read_marker() -> States:
             "Choices": [{**is_name("$.batch", "$.checks.batch"), "Next": "NameRun"}],
             "Default": "TellBadMarker",
         },
-        "TellBadMarker": tell(
+        "TellBadMarker": record_failure(
             "NotifyFailure",
             "MarkerRefused",
             "The marker {} starts nothing; allowed is"
@@ -187,7 +163,7 @@ def _name_run(bucket: aws_s3.IBucket) -> States:
                 "marker.$": "$.marker",
                 "batch.$": "$.batch",
                 "number.$": "$.number",
-                "name.$": text("{}.{}", "$.batch", "$.number"),
+                "name.$": format_string("{}.{}", "$.batch", "$.number"),
                 "input": {"batch.$": "$.batch", "marker.$": "$.marker"},
             },
             "Next": "WriteInput",
@@ -207,12 +183,12 @@ def _name_run(bucket: aws_s3.IBucket) -> States:
             "Resource": service("aws-sdk:s3:listObjectsV2"),
             "Parameters": {
                 "Bucket": bucket.bucket_name,
-                "Prefix.$": text(f"{run_folder('{}', '{}')}/", "$.batch", "$.name"),
+                "Prefix.$": format_string(f"{run_folder('{}', '{}')}/", "$.batch", "$.name"),
                 "MaxKeys": 1,
             },
             "ResultSelector": {"files.$": "$.KeyCount"},
             "ResultPath": "$.results",
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("TellNotStarted"),
             "Next": "AreThereResults",
         },
@@ -248,7 +224,7 @@ def _start_run(started: sfn.IStateMachine, executions: str) -> States:
             # The same name with the same input starts nothing twice, so it may be retried.
             "Retry": [
                 {"ErrorEquals": ["Sfn.ExecutionAlreadyExistsException"], "MaxAttempts": 0},
-                *BRIEFLY,
+                *RETRY_BRIEFLY,
             ],
             "Catch": catch("DescribeRun"),
             "Next": "Started",
@@ -256,10 +232,10 @@ def _start_run(started: sfn.IStateMachine, executions: str) -> States:
         "DescribeRun": {
             "Type": "Task",
             "Resource": service("aws-sdk:sfn:describeExecution"),
-            "Parameters": {"ExecutionArn.$": text("{}{}", f"'{executions}'", "$.name")},
+            "Parameters": {"ExecutionArn.$": format_string("{}{}", f"'{executions}'", "$.name")},
             "ResultSelector": {"status.$": "$.Status", "input.$": "$.Input"},
             "ResultPath": "$.taken",
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("WasItRefused", "$.unknown"),
             "Next": "WhoTookTheName",
         },
@@ -282,7 +258,7 @@ def _start_run(started: sfn.IStateMachine, executions: str) -> States:
             # Results without an execution are those of a run whose name was forgotten.
             "Default": "CountRun",
         },
-        "TellNotStarted": tell(
+        "TellNotStarted": record_failure(
             "NotifyFailure",
             "RunNotStarted",
             "Batch {} was not started ({}); write {} again to try again.",

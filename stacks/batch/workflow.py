@@ -21,19 +21,18 @@ from stacks.emr.cluster import Cluster
 from stacks.emr.creation import create_cluster
 from stacks.emr.failures import describe_failure
 from stacks.states import (
-    BRIEFLY,
-    PATIENTLY,
+    RETRY_BRIEFLY,
+    RETRY_PATIENTLY,
     catch,
+    format_string,
+    make_state_machine,
     notify_failure,
+    record_failure,
     service,
-    state_machine,
-    tell,
-    text,
 )
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3, aws_sns
-    from aws_cdk import aws_stepfunctions as sfn
 
     from stacks.artifacts import Artifacts
     from stacks.config import OrchardConfig
@@ -56,7 +55,7 @@ class Workflow(Construct):
     Attributes
     ----------
     state_machine
-        The state machine; its role is ``identity.state_machine_role``.
+        The state machine.
     definition
         What it was made of, in the Amazon States Language.
     """
@@ -101,12 +100,8 @@ class Workflow(Construct):
             "TimeoutSeconds": 60 * config.execution_timeout_minutes,
             "States": states,
         }
-        self.state_machine: sfn.StateMachine = state_machine(
-            self,
-            name="Workflow",
-            definition=self.definition,
-            config=config,
-            role=identity.state_machine_role,
+        self.state_machine = make_state_machine(
+            self, name="Workflow", definition=self.definition, config=config
         )
 
 
@@ -127,7 +122,7 @@ def _check_images(data: aws_s3.IBucket) -> States:
                 "more.$": "$.IsTruncated",
             },
             "ResultPath": "$.listing",
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("TellImagesUnreadable"),
             "Next": "AreThereImages",
         },
@@ -149,7 +144,7 @@ def _check_images(data: aws_s3.IBucket) -> States:
             ],
             "Default": "TellNoImages",
         },
-        "TellNoImages": tell(
+        "TellNoImages": record_failure(
             "NotifyFailure",
             "NoImages",
             "Batch {} has no images: s3://{}/{} holds none that is taken"
@@ -159,7 +154,7 @@ def _check_images(data: aws_s3.IBucket) -> States:
             f"'{data.bucket_name}'",
             "$.settings.images",
         ),
-        "TellImagesUnreadable": tell(
+        "TellImagesUnreadable": record_failure(
             "NotifyFailure",
             "ImagesUnreadable",
             "Batch {} was not started, for s3://{}/{} cannot be listed: {}",
@@ -180,7 +175,7 @@ def _run_job(config: OrchardConfig, arguments: str) -> States:
             "Parameters": {
                 "ClusterId.$": "$.cluster.id",
                 "Step": {
-                    "Name.$": text("Batch {}", "$.settings.batch"),
+                    "Name.$": format_string("Batch {}", "$.settings.batch"),
                     # The cluster stays for the failure to be described; this machine ends it.
                     "ActionOnFailure": "CONTINUE",
                     "HadoopJarStep": {"Jar": "command-runner.jar", "Args.$": arguments},
@@ -196,7 +191,7 @@ def _run_job(config: OrchardConfig, arguments: str) -> States:
             "Catch": catch("TellClusterLeft"),
             "Next": "NotifySuccess",
         },
-        "TellClusterLeft": tell(
+        "TellClusterLeft": record_failure(
             "NotifyFailure",
             "ClusterNotTerminated",
             "Batch {} is done and published, but its cluster {} could not be terminated ({}). It is"
@@ -220,14 +215,14 @@ def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
         "'--deploy-mode'",
         "'cluster'",
         "'--name'",
-        text("orchard {} {}", "$.settings.batch", "$.run"),
+        format_string("orchard {} {}", "$.settings.batch", "$.run"),
         "'--py-files'",
         f"'{artifacts.job_zip_uri}'",
         f"'{artifacts.entry_point_uri}'",
         "'--images'",
-        text("s3://{}/{}", bucket, "$.settings.images"),
+        format_string("s3://{}/{}", bucket, "$.settings.images"),
         "'--output'",
-        text("s3://{}", bucket),
+        format_string("s3://{}", bucket),
         "'--batch'",
         "$.settings.batch",
         "'--run'",
@@ -235,9 +230,9 @@ def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
         "'--pca'",
         "$.settings.pca",
         "'--variance'",
-        text("{}", "$.settings.variance"),
+        format_string("{}", "$.settings.variance"),
         "'--max-reject-rate'",
-        text("{}", "$.settings.max_reject_rate"),
+        format_string("{}", "$.settings.max_reject_rate"),
     )
     return f"States.Array({', '.join(command)})"
 
@@ -249,7 +244,7 @@ def _terminate_failed_cluster(config: OrchardConfig) -> States:
             "Catch": catch("TellFailedClusterLeft"),
             "Next": "NotifyFailure",
         },
-        "TellFailedClusterLeft": tell(
+        "TellFailedClusterLeft": record_failure(
             "NotifyFailure",
             "ClusterNotTerminated",
             "{} Moreover, cluster {} could not be terminated ({}). It is paid for until the janitor"
@@ -270,12 +265,12 @@ def _terminate() -> State:
         "Resource": service("elasticmapreduce:terminateCluster"),
         "Parameters": {"ClusterId.$": "$.cluster.id"},
         "ResultPath": None,
-        "Retry": PATIENTLY,
+        "Retry": RETRY_PATIENTLY,
     }
 
 
 def _notify_success(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
-    results = text(
+    results = format_string(
         f"s3://{{}}/{run_folder('{}', '{}')}/",
         f"'{data.bucket_name}'",
         "$.settings.batch",
@@ -288,10 +283,12 @@ def _notify_success(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
             "Parameters": {
                 "TopicArn": topic.topic_arn,
                 "Subject": "Orchard: a batch is published",
-                "Message.$": text("Batch {} is published: {}", "$.settings.batch", results),
+                "Message.$": format_string(
+                    "Batch {} is published: {}", "$.settings.batch", results
+                ),
             },
             "ResultPath": None,
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             # A published batch is a success, whether or not anyone could be told.
             "Catch": catch("Done"),
             "Next": "Done",

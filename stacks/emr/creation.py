@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stacks.emr.cluster import capacity
-from stacks.states import catch, service, tell
+from stacks.states import catch, record_failure, service
 
 if TYPE_CHECKING:
     from typing import Any
@@ -101,7 +101,7 @@ def create_cluster(config: OrchardConfig, request: dict[str, Any], *, then: str)
             },
             "Next": "CreateCluster",
         },
-        "TellNoCluster": tell(
+        "TellNoCluster": record_failure(
             "NotifyFailure",
             "ClusterNotCreated",
             "Batch {} was not started, for EMR made no cluster: {}",

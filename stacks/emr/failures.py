@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from spark_job.contract import FAILURE, work_folder
 from stacks.identity import EMR_LOGS
-from stacks.states import BRIEFLY, catch, service, tell, text
+from stacks.states import RETRY_BRIEFLY, catch, format_string, record_failure, service
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3
@@ -71,7 +71,7 @@ def describe_failure(
             ],
             "Default": "ReadJobFailure",
         },
-        "TellTimeout": tell(
+        "TellTimeout": record_failure(
             then,
             JOB,
             f"Batch {{}} was not done after {config.job_timeout_minutes} minutes and was stopped;"
@@ -86,11 +86,13 @@ def describe_failure(
             "Resource": service("aws-sdk:s3:getObject"),
             "Parameters": {
                 "Bucket": data.bucket_name,
-                "Key.$": text(f"{work_folder('{}', '{}')}/{FAILURE}", "$.settings.batch", "$.run"),
+                "Key.$": format_string(
+                    f"{work_folder('{}', '{}')}/{FAILURE}", "$.settings.batch", "$.run"
+                ),
             },
             "ResultSelector": {"job.$": "States.StringToJson($.Body)"},
             "ResultPath": "$.report",
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("DescribeCluster", "$.unread"),
             "Next": "DidJobSayWhy",
         },
@@ -107,7 +109,7 @@ def describe_failure(
             ],
             "Default": "DescribeCluster",
         },
-        "TellJobFailure": tell(
+        "TellJobFailure": record_failure(
             then,
             JOB,
             f"Batch {{}} failed: {{}} {_LOGS}",
@@ -121,7 +123,7 @@ def describe_failure(
             "Resource": service("aws-sdk:emr:describeCluster"),
             "Parameters": {"ClusterId.$": "$.cluster.id"},
             "ResultPath": "$.described",
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("DescribeStep", "$.unread"),
             "Next": "DidClusterSayWhy",
         },
@@ -141,7 +143,7 @@ def describe_failure(
             "Default": "DescribeStep",
         },
         **{
-            _teller(code): tell(
+            _teller(code): record_failure(
                 then,
                 CLUSTER,
                 f"Batch {{}} failed, for its cluster ended: {{}}. {fix} {_LOGS}",
@@ -157,7 +159,7 @@ def describe_failure(
             "Resource": service("aws-sdk:emr:listSteps"),
             "Parameters": {"ClusterId.$": "$.cluster.id"},
             "ResultPath": "$.listed",
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("TellError", "$.unread"),
             "Next": "DidStepSayWhy",
         },
@@ -174,7 +176,7 @@ def describe_failure(
             ],
             "Default": "TellError",
         },
-        "TellStepFailure": tell(
+        "TellStepFailure": record_failure(
             then,
             JOB,
             "Batch {} failed and its job could not say why, as when its memory ran out or its node"
@@ -185,7 +187,7 @@ def describe_failure(
             where,
             "$.cluster.id",
         ),
-        "TellError": tell(
+        "TellError": record_failure(
             then,
             JOB,
             f"Batch {{}} failed, and neither job nor cluster said why; Step Functions has"

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aws_cdk import Stack, aws_iam
+from aws_cdk import Stack
 from aws_cdk import aws_events as events
 from constructs import Construct
 
 from stacks.config import cluster_name_prefix
-from stacks.identity import act_on_clusters
 from stacks.states import (
-    BRIEFLY,
-    PATIENTLY,
+    RETRY_BRIEFLY,
+    RETRY_PATIENTLY,
     catch,
+    format_string,
+    make_state_machine,
     notify_failure,
     on_event,
+    record_failure,
     service,
-    state_machine,
-    tell,
-    text,
 )
 
 if TYPE_CHECKING:
@@ -78,8 +77,9 @@ class Janitor(Construct):
                 **notify_failure(topic, "Orchard: a cluster may have been left"),
             },
         }
-        self.state_machine = _machine(self, self.definition, config)
-        self._grant(topic)
+        self.state_machine = make_state_machine(
+            self, name="Janitor", definition=self.definition, config=config
+        )
         events.Rule(
             self,
             "ExecutionEnded",
@@ -95,21 +95,6 @@ class Janitor(Construct):
             targets=[on_event(self.state_machine)],
         )
 
-    def _grant(self, topic: aws_sns.ITopic) -> None:
-        self.state_machine.add_to_role_policy(
-            aws_iam.PolicyStatement(
-                actions=["elasticmapreduce:ListClusters"],
-                # Listing is over the account's clusters; only those of the stack can be acted on.
-                resources=["*"],
-            )
-        )
-        self.state_machine.add_to_role_policy(act_on_clusters(self, "TerminateJobFlows"))
-        topic.grant_publish(self.state_machine)
-
-
-def _machine(scope: Construct, definition: State, config: OrchardConfig) -> sfn.StateMachine:
-    return state_machine(scope, name="Janitor", definition=definition, config=config)
-
 
 def _look(prefix: str) -> States:
     def page(**parameters: str) -> State:
@@ -118,7 +103,7 @@ def _look(prefix: str) -> States:
             "Resource": service("aws-sdk:emr:listClusters"),
             "Parameters": {"ClusterStates": _ALIVE, **parameters},
             "ResultPath": "$.page",
-            "Retry": PATIENTLY,
+            "Retry": RETRY_PATIENTLY,
             "Catch": catch("TellLeft"),
             "Next": "TerminateOwn",
         }
@@ -130,7 +115,7 @@ def _look(prefix: str) -> States:
                 "run.$": "$.detail.name",
                 "status.$": "$.detail.status",
                 "execution.$": "$.detail.executionArn",
-                "cluster.$": text(f"{prefix}{{}}", "$.detail.name"),
+                "cluster.$": format_string(f"{prefix}{{}}", "$.detail.name"),
                 "looks": 1,
             },
             "Next": "ListClusters",
@@ -161,7 +146,7 @@ def _look(prefix: str) -> States:
                         "Type": "Task",
                         "Resource": service("elasticmapreduce:terminateCluster"),
                         "Parameters": {"ClusterId.$": "$.found.Id"},
-                        "Retry": PATIENTLY,
+                        "Retry": RETRY_PATIENTLY,
                         "End": True,
                     },
                     "LetItBe": {"Type": "Pass", "Result": {}, "End": True},
@@ -178,7 +163,7 @@ def _look(prefix: str) -> States:
             ],
             "Default": "WasItTold",
         },
-        "TellLeft": tell(
+        "TellLeft": record_failure(
             "NotifyFailure",
             "ClusterNotTerminated",
             "Run {} ended as {}, and its cluster {}, if it has one, could not be terminated ({})."
@@ -202,10 +187,10 @@ def _tell_once(config: OrchardConfig, topic: aws_sns.ITopic) -> States:
             "Parameters": {
                 "TopicArn": topic.topic_arn,
                 "Subject": "Orchard: a batch was stopped",
-                "Message.$": text(template, "$.run", "$.execution"),
+                "Message.$": format_string(template, "$.run", "$.execution"),
             },
             "ResultPath": None,
-            "Retry": BRIEFLY,
+            "Retry": RETRY_BRIEFLY,
             "Catch": catch("IsItEnough", "$.unsent"),
             "Next": "IsItEnough",
         }

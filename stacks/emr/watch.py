@@ -15,8 +15,15 @@ from aws_cdk import aws_events as events
 from constructs import Construct
 
 from stacks.config import cluster_name_prefix
-from stacks.identity import act_on_clusters
-from stacks.states import BRIEFLY, PATIENTLY, catch, on_event, service, state_machine, text
+from stacks.states import (
+    RETRY_PATIENTLY,
+    catch,
+    make_state_machine,
+    notify_failure,
+    on_event,
+    record_failure,
+    service,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns
@@ -54,11 +61,9 @@ class Watch(Construct):
             "TimeoutSeconds": 60 * minutes + 3600,
             "States": _states(minutes, topic),
         }
-        self.state_machine = state_machine(
+        self.state_machine = make_state_machine(
             self, name="Watch", definition=self.definition, config=config
         )
-        self.state_machine.add_to_role_policy(act_on_clusters(self, "DescribeCluster"))
-        topic.grant_publish(self.state_machine)
         self._start_with_clusters()
 
     def _start_with_clusters(self) -> None:
@@ -87,8 +92,8 @@ def _states(minutes: int, topic: aws_sns.ITopic) -> States:
             "Parameters": {"ClusterId.$": "$.detail.clusterId"},
             "ResultSelector": {"state.$": "$.Cluster.Status.State"},
             "ResultPath": "$.now",
-            # No Catch: a cluster that cannot be looked at is as alarming as one that lives.
-            "Retry": PATIENTLY,
+            "Retry": RETRY_PATIENTLY,
+            "Catch": catch("TellThatItIsUnseen"),
             "Next": "HasItEnded",
         },
         "HasItEnded": {
@@ -102,30 +107,26 @@ def _states(minutes: int, topic: aws_sns.ITopic) -> States:
             "Default": "TellThatItLives",
         },
         "Ended": {"Type": "Succeed"},
-        "TellThatItLives": {
-            "Type": "Task",
-            "Resource": service("sns:publish"),
-            "Parameters": {
-                "TopicArn": topic.topic_arn,
-                "Subject": "Orchard: a cluster is still alive",
-                "Message.$": text(
-                    f"Cluster {{}} ({{}}) is still {{}} after {minutes} minutes, and is being paid"
-                    " for. Unless it is wanted, end it with: aws emr terminate-clusters"
-                    " --cluster-ids {}",
-                    "$.detail.clusterId",
-                    "$.detail.name",
-                    "$.now.state",
-                    "$.detail.clusterId",
-                ),
-            },
-            "ResultPath": None,
-            "Retry": BRIEFLY,
-            "Catch": catch("StillAlive"),
-            "Next": "StillAlive",
-        },
-        "StillAlive": {
-            "Type": "Fail",
-            "Error": "ClusterAliveTooLong",
-            "Cause": f"The cluster is still alive after {minutes} minutes.",
-        },
+        "TellThatItLives": record_failure(
+            "NotifyFailure",
+            "ClusterAliveTooLong",
+            f"Cluster {{}} ({{}}) is still {{}} after {minutes} minutes, and is being paid for."
+            " Unless it is wanted, end it with: aws emr terminate-clusters --cluster-ids {}",
+            "$.detail.clusterId",
+            "$.detail.name",
+            "$.now.state",
+            "$.detail.clusterId",
+        ),
+        # A cluster that cannot be looked at is as alarming as one that lives.
+        "TellThatItIsUnseen": record_failure(
+            "NotifyFailure",
+            "ClusterNotSeen",
+            f"Cluster {{}} ({{}}) should have ended {minutes} minutes after its start, and could"
+            " not be looked at ({}). To see it, run: aws emr describe-cluster --cluster-id {}",
+            "$.detail.clusterId",
+            "$.detail.name",
+            "$.error.Cause",
+            "$.detail.clusterId",
+        ),
+        **notify_failure(topic, "Orchard: a cluster is still alive"),
     }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rehearsal.local_cloud import LocalCloud
     from tests.rehearsal.tables import Published
 
+WORKFLOW = "WorkflowStateMachineRole"
+
 pytestmark = pytest.mark.rehearsal
 
 UNUSED = {
@@ -140,9 +142,9 @@ def test_the_nodes_reach_their_batches_and_nothing_else(cloud: LocalCloud) -> No
 @pytest.mark.parametrize(
     ("logical", "permission"),
     [
-        ("StateMachineRole", Permission("elasticmapreduce:RunJobFlow", "*")),
+        (WORKFLOW, Permission("elasticmapreduce:RunJobFlow", "*")),
         (
-            "StateMachineRole",
+            WORKFLOW,
             Permission(
                 "elasticmapreduce:TerminateJobFlows",
                 f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-SOMEBODYELSES",
@@ -150,7 +152,7 @@ def test_the_nodes_reach_their_batches_and_nothing_else(cloud: LocalCloud) -> No
             ),
         ),
         (
-            "StateMachineRole",
+            WORKFLOW,
             Permission(
                 "iam:PassRole",
                 f"arn:aws:iam::{ACCOUNT}:role/Administrator",
@@ -158,12 +160,18 @@ def test_the_nodes_reach_their_batches_and_nothing_else(cloud: LocalCloud) -> No
             ),
         ),
         (
-            "StateMachineRole",
+            WORKFLOW,
             Permission("sns:Publish", f"arn:aws:sns:{REGION}:{ACCOUNT}:another-topic"),
         ),
-        ("StateMachineRole", Permission("s3:PutObject", "arn:aws:s3:::DATA/results/b/x")),
-        ("StateMachineRole", Permission("s3:GetObject", "arn:aws:s3:::DATA/images/b/x.jpg")),
-        ("StateMachineRole", Permission("s3:GetObject", "arn:aws:s3:::DATA/results/b/x.json")),
+        (WORKFLOW, Permission("s3:PutObject", "arn:aws:s3:::DATA/results/b/x")),
+        (
+            WORKFLOW,
+            Permission("s3:GetObject", "arn:aws:s3:::DATA/images/b/x.jpg"),
+        ),
+        (
+            WORKFLOW,
+            Permission("s3:GetObject", "arn:aws:s3:::DATA/results/b/x.json"),
+        ),
         (
             "Trigger",
             Permission(
@@ -198,7 +206,7 @@ def test_a_role_is_passed_only_to_the_service_that_it_is_for(cloud: LocalCloud) 
 
     def passes(service: str) -> bool:
         context = {"iam:PassedToService": f"{service}.amazonaws.com"}
-        role = cloud.role("StateMachineRole")
+        role = cloud.role(WORKFLOW)
         return cloud.endpoint.allows(role, Permission("iam:PassRole", nodes, context))
 
     assert passes("ec2")

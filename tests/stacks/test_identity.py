@@ -267,7 +267,7 @@ def test_managed_scaling_is_allowed_only_where_it_is_used(
     units = {"managed_scaling_min_units": 1, "managed_scaling_max_units": 8}
     for values, expected in ((existing, False), (existing | units, True)):
         deployed = Deployed(synthesize(**values).template, "Fruits")
-        role = deployed.find("AWS::IAM::Role", "IdentityStateMachineRole")
+        role = deployed.find("AWS::IAM::Role", "WorkflowStateMachineRole")
         assert expected is simulator.allows(
             Permission("elasticmapreduce:PutManagedScalingPolicy", CLUSTER),
             principal=assumed_role(role, "test"),
@@ -306,7 +306,7 @@ def test_the_state_machine_may_do_nothing_else(
     context: dict[str, str],
 ) -> None:
     data = deployed.arn(deployed.find("AWS::S3::Bucket", "Data"))
-    role = "IdentityStateMachineRole"
+    role = "WorkflowStateMachineRole"
     assert not allowed(role, action, resource.format(data=data), **context)
 
 
@@ -314,7 +314,7 @@ def test_roles_are_passed_to_their_own_services_only(
     deployed: Deployed, allowed: Callable[..., bool]
 ) -> None:
     instance = deployed.arn(deployed.find("AWS::IAM::Role", "IdentityInstanceRole"))
-    for role in ("IdentityStateMachineRole", "IdentityServiceRole"):
+    for role in ("WorkflowStateMachineRole", "IdentityServiceRole"):
         for service, expected in (("ec2", True), ("lambda", False)):
             passed = {"iam:PassedToService": f"{service}.amazonaws.com"}
             assert allowed(role, "iam:PassRole", instance, **passed) is expected
@@ -424,8 +424,8 @@ def test_a_key_is_usable_by_those_who_work_with_the_data(
     assert ask("IdentityInstanceRole", "kms:Decrypt")
     assert ask("IdentityServiceRole", "kms:CreateGrant", **{"kms:GrantIsForAWSResource": "true"})
     assert not ask("IdentityServiceRole", "kms:CreateGrant")
-    assert ask("IdentityStateMachineRole", "kms:Decrypt")
-    assert not ask("IdentityStateMachineRole", "kms:Encrypt")
+    assert ask("WorkflowStateMachineRole", "kms:Decrypt")
+    assert not ask("WorkflowStateMachineRole", "kms:Encrypt")
     assert not ask("IdentityInstanceRole", "kms:ScheduleKeyDeletion")
 
 

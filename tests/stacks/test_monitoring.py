@@ -25,7 +25,7 @@ def watch_of(stack: Synthesis) -> dict[str, Any]:
         name: definition
         for name, _, definition in Deployed(stack.template, "Fruits").state_machines()
     }
-    (found,) = [d for name, d in definitions.items() if name.startswith("MonitoringWatch")]
+    (found,) = [d for name, d in definitions.items() if name.startswith("Watch")]
     return found
 
 
@@ -104,7 +104,7 @@ def test_the_watch_looks_late_and_fails_when_the_cluster_lives(
 
     alarm = stack.one("AWS::CloudWatch::Alarm", "ClusterAliveTooLong")
     assert alarm["MetricName"] == "ExecutionsFailed"
-    assert alarm["Dimensions"][0]["Value"]["Ref"].startswith("MonitoringWatch")
+    assert alarm["Dimensions"][0]["Value"]["Ref"].startswith("Watch")
     assert alarm["AlarmActions"]
     assert "60 minutes" in alarm["AlarmDescription"]
 

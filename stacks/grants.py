@@ -1,0 +1,248 @@
+"""What each role may do. The stack that composes buckets, roles and machines calls these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aws_cdk import Stack, aws_iam
+
+from spark_job import contract
+from stacks.config import STACK_TAG
+from stacks.identity import EMR_LOGS, USE_KEY, pass_role, service_linked_role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aws_cdk import aws_kms, aws_s3, aws_s3_assets, aws_sns
+    from aws_cdk import aws_stepfunctions as sfn
+
+# What the job writes to, and reads again: on its next run, or when it settles what is at work.
+OUTPUTS: Final = (contract.WORK, contract.RESULTS, contract.MODELS)
+# Step Functions makes this rule itself, once per account, and under no other name.
+_STEP_RULE: Final = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
+
+
+def process_batches(
+    grantee: aws_iam.IGrantable,
+    *,
+    data: aws_s3.IBucket,
+    logs: aws_s3.IBucket,
+    key: aws_kms.IKey | None,
+) -> None:
+    """Let the nodes read images, work, settle results and models, and write EMR's logs.
+
+    A run is settled by copies within S3: GetObject on what is copied, and PutObject where it goes.
+    A pointer is read, and written only if it is still what was read: both again. Nothing that the
+    job writes is tagged, so a copy needs no right to read or write tags.
+    """
+    _allow(
+        grantee,
+        _list(data, (contract.IMAGES, *OUTPUTS)),
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject"], resources=[data.arn_for_objects(f"{contract.IMAGES}/*")]
+        ),
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+            resources=[data.arn_for_objects(f"{folder}/*") for folder in OUTPUTS],
+        ),
+        aws_iam.PolicyStatement(
+            # EMR asks for `s3:Put*` here: what it puts may come with an access control list, which
+            # the bucket ignores, yet S3 would refuse the log without the permission.
+            actions=["s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload"],
+            resources=[logs.arn_for_objects(f"{EMR_LOGS}*")],
+        ),
+    )
+    if key is not None:
+        _allow(grantee, _use(key))
+
+
+def read_assets(grantee: aws_iam.IGrantable, assets: Sequence[aws_s3_assets.Asset]) -> None:
+    """Let the nodes fetch the job, and nothing else of the bucket that all stacks share."""
+    _allow(
+        grantee,
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject"],
+            resources=[asset.bucket.arn_for_objects(asset.s3_object_key) for asset in assets],
+        ),
+    )
+
+
+def read_certificates(grantee: aws_iam.IGrantable, uri: str) -> None:
+    """Let the nodes fetch the certificates by which they encrypt what they send each other."""
+    where = f"arn:{_stack(grantee).partition}:s3:::{uri.removeprefix('s3://')}"
+    _allow(grantee, aws_iam.PolicyStatement(actions=["s3:GetObject"], resources=[where]))
+
+
+def encrypt_disks(grantee: aws_iam.IGrantable, key: aws_kms.IKey) -> None:
+    """Let EMR attach volumes encrypted with the key to the nodes it launches."""
+    _allow(
+        grantee,
+        _use(key),
+        aws_iam.PolicyStatement(
+            actions=["kms:CreateGrant"],
+            resources=[key.key_arn],
+            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        ),
+    )
+
+
+def inspect_batches(
+    grantee: aws_iam.IGrantable, *, data: aws_s3.IBucket, key: aws_kms.IKey | None
+) -> None:
+    """Let the state machine see whether a batch has images, and read why a run failed."""
+    _allow(
+        grantee,
+        _list(data, (contract.IMAGES,)),
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject"],
+            resources=[data.arn_for_objects(f"{contract.WORK}/*/{contract.FAILURE}")],
+        ),
+    )
+    if key is not None:
+        _allow(grantee, aws_iam.PolicyStatement(actions=["kms:Decrypt"], resources=[key.key_arn]))
+
+
+def run_clusters(
+    grantee: aws_iam.IGrantable,
+    *,
+    service_role: aws_iam.IRole,
+    instance_role: aws_iam.IRole,
+    managed_scaling: bool,
+) -> None:
+    """Let the state machine create clusters under the stack's tag, and act on those alone."""
+    stack = _stack(grantee)
+    clusters = _clusters(stack)
+    own = {STACK_TAG: stack.stack_name}
+    _allow(
+        grantee,
+        aws_iam.PolicyStatement(
+            actions=["elasticmapreduce:RunJobFlow"],
+            # A cluster has no ARN before it exists; the tag it must be born with is the limit.
+            resources=["*"],
+            conditions=_equals("aws:RequestTag", own),
+        ),
+        aws_iam.PolicyStatement(
+            # What RunJobFlow needs for its Tags, and only for those of this stack's clusters.
+            actions=["elasticmapreduce:AddTags"],
+            resources=[clusters],
+            conditions=_equals("aws:RequestTag", own),
+        ),
+        aws_iam.PolicyStatement(
+            # What RunJobFlow needs for its AutoTerminationPolicy and ManagedScalingPolicy.
+            actions=[
+                "elasticmapreduce:PutAutoTerminationPolicy",
+                *(["elasticmapreduce:PutManagedScalingPolicy"] if managed_scaling else []),
+            ],
+            resources=[clusters],
+        ),
+        _on_own_clusters(
+            stack,
+            "AddJobFlowSteps",
+            "CancelSteps",
+            "DescribeCluster",
+            "DescribeStep",
+            "ListSteps",
+            "TerminateJobFlows",
+        ),
+        pass_role("elasticmapreduce.amazonaws.com", service_role),
+        pass_role("ec2.amazonaws.com", instance_role),
+        service_linked_role(stack, "elasticmapreduce.amazonaws.com", "AWSServiceRoleForEMRCleanup"),
+        aws_iam.PolicyStatement(
+            # The rule by which Step Functions hears of steps that ended (`addStep.sync`).
+            actions=["events:DescribeRule", "events:PutRule", "events:PutTargets"],
+            resources=[
+                stack.format_arn(service="events", resource="rule", resource_name=_STEP_RULE)
+            ],
+        ),
+    )
+
+
+def list_clusters(grantee: aws_iam.IGrantable) -> None:
+    """Let a state machine see the names and states of the account's clusters."""
+    _allow(
+        grantee,
+        aws_iam.PolicyStatement(
+            actions=["elasticmapreduce:ListClusters"],
+            # Listing takes no resource; only the stack's own clusters can be acted on.
+            resources=["*"],
+        ),
+    )
+
+
+def end_clusters(grantee: aws_iam.IGrantable) -> None:
+    """Let the janitor terminate the stack's clusters."""
+    _allow(grantee, _on_own_clusters(_stack(grantee), "TerminateJobFlows"))
+
+
+def describe_clusters(grantee: aws_iam.IGrantable) -> None:
+    """Let the watch look at the stack's clusters."""
+    _allow(grantee, _on_own_clusters(_stack(grantee), "DescribeCluster"))
+
+
+def start_batches(
+    grantee: aws_iam.IGrantable,
+    *,
+    machine: sfn.IStateMachine,
+    executions: str,
+    data: aws_s3.IBucket,
+) -> None:
+    """Let the trigger start executions, and see which names are taken.
+
+    Parameters
+    ----------
+    executions
+        What the ARNs of the machine's executions begin with.
+    """
+    for actions, resource in (
+        ("states:StartExecution", machine.state_machine_arn),
+        ("states:DescribeExecution", f"{executions}*"),
+    ):
+        _allow(grantee, aws_iam.PolicyStatement(actions=[actions], resources=[resource]))
+    _allow(grantee, _list(data, (contract.RESULTS,)))
+
+
+def publish(grantee: aws_iam.IGrantable, topic: aws_sns.ITopic) -> None:
+    """Let a state machine tell people."""
+    _allow(
+        grantee,
+        aws_iam.PolicyStatement(actions=["sns:Publish"], resources=[topic.topic_arn]),
+    )
+
+
+def _allow(grantee: aws_iam.IGrantable, *statements: aws_iam.PolicyStatement) -> None:
+    for statement in statements:
+        grantee.grant_principal.add_to_principal_policy(statement)
+
+
+def _stack(grantee: aws_iam.IGrantable) -> Stack:
+    return Stack.of(grantee.grant_principal)  # type: ignore[arg-type]  # roles are constructs
+
+
+def _clusters(stack: Stack) -> str:
+    """Return the pattern of the ARNs of the account's clusters in the stack's region."""
+    return stack.format_arn(service="elasticmapreduce", resource="cluster", resource_name="*")
+
+
+def _on_own_clusters(stack: Stack, *actions: str) -> aws_iam.PolicyStatement:
+    """Allow EMR actions on the clusters that bear the stack's tag."""
+    return aws_iam.PolicyStatement(
+        actions=[f"elasticmapreduce:{action}" for action in actions],
+        resources=[_clusters(stack)],
+        conditions=_equals("elasticmapreduce:ResourceTag", {STACK_TAG: stack.stack_name}),
+    )
+
+
+def _use(key: aws_kms.IKey) -> aws_iam.PolicyStatement:
+    return aws_iam.PolicyStatement(actions=list(USE_KEY), resources=[key.key_arn])
+
+
+def _list(bucket: aws_s3.IBucket, folders: Sequence[str]) -> aws_iam.PolicyStatement:
+    return aws_iam.PolicyStatement(
+        actions=["s3:ListBucket"],
+        resources=[bucket.bucket_arn],
+        conditions={"StringLike": {"s3:prefix": [f"{folder}/*" for folder in folders]}},
+    )
+
+
+def _equals(key: str, tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    return {"StringEquals": {f"{key}/{tag}": value for tag, value in tags.items()}}
