@@ -76,9 +76,32 @@ wheelhouse: $(VENV)/all.installed ## collect what cluster nodes install (ARCH=x8
 synth: wheelhouse ## synthesize the CloudFormation templates into cdk.out, offline
 	@$(BIN)/python app.py && echo "The templates are in cdk.out"
 
+CDK = $(BIN)/npx --yes aws-cdk@$(CDK_CLI_VERSION)
+
+.PHONY: bootstrap-account
+bootstrap-account: $(VENV)/all.installed ## prepare your AWS account's region for CDK, once
+	@export AWS_REGION=$$($(BIN)/python -m operations.account --bootstrap) && \
+		$(CDK) bootstrap --app "$(BIN)/python app.py"
+
 .PHONY: deploy
-deploy: wheelhouse ## deploy to the AWS account of your credentials (ARGS="-c key=value")
-	@$(BIN)/npx --yes aws-cdk@$(CDK_CLI_VERSION) deploy --all --app "$(BIN)/python app.py" $(ARGS)
+deploy: wheelhouse ## deploy to your AWS account (SET="key=value ..." is kept in cdk.json)
+	@$(if $(SET),$(BIN)/python -m stacks.config $(SET))
+	@export AWS_REGION=$$($(BIN)/python -m operations.account) && \
+		$(CDK) deploy --all --app "$(BIN)/python app.py" $(ARGS)
+
+.PHONY: destroy
+destroy: wheelhouse ## remove what was deployed, after one question
+	@export AWS_REGION=$$($(BIN)/python -m operations.account) && \
+		$(BIN)/python -m operations.destroy --cdk $(CDK) --app "$(BIN)/python app.py"
+
+.PHONY: acceptance
+acceptance: wheelhouse ## try everything in your AWS account, and remove it again; it asks first
+	@export AWS_REGION=$$($(BIN)/python -m operations.account) && \
+		$(BIN)/python -m operations.acceptance --cdk $(CDK) --app "$(BIN)/python app.py"
+
+.PHONY: history
+history: $(VENV)/all.installed ## open Spark's history of the deployed runs on this machine
+	@$(BIN)/python -m operations.history $(ARGS)
 
 .PHONY: rehearsal
 rehearsal: $(VENV)/all.installed ## run the deployed pipeline on this machine (IMAGES=/path/to/images)

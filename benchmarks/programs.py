@@ -86,6 +86,14 @@ def run_job(
         return _run(name, size, measured, json.loads(receipt.read_text()))
 
 
+def run_reading(
+    images: Images, size: int, how: str, environment: Mapping[str, str] | None = None
+) -> Run:
+    """Read a batch as the job does, and do nothing else; see `benchmarks.reading`."""
+    measured = measure("benchmarks.reading", "--images", str(images), environment=environment)
+    return _run(f"reading alone, {how}", size, measured, _said(measured))
+
+
 def run_empty_job() -> Run:
     """Run an empty Spark Python job."""
     with TemporaryDirectory(prefix="orchard-benchmark-") as output:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demo.synthetic import make_batch
 from rehearsal.local_cloud import LocalCloud
@@ -27,12 +27,22 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "out" / "rehearsal"
 STARTED = time.monotonic()
+PACE = 15
+"""How many times shorter than deployed the state machines wait: for nodes that are here at once."""
 
 
 def main() -> int:
     """Deploy, upload, start, follow, fetch, and say what came out."""
     parser = argparse.ArgumentParser(prog="make rehearsal")
     parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
+    parser.add_argument(
+        "--input",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="""what the execution says besides the batch, such as '{"components": 20}'; without it
+        the batch's marker starts it""",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the work folder, logs included")
     arguments = parser.parse_args()
     if any(map(str.isspace, str(ROOT))):
@@ -42,8 +52,8 @@ def main() -> int:
     images, batch = _batch(arguments.images)
     folder = Path(tempfile.mkdtemp(prefix="orchard-rehearsal-"))
     try:
-        with LocalCloud(folder, narrate=_say) as cloud:
-            return _rehearse(cloud, images, batch)
+        with LocalCloud(folder, narrate=_say, pace=PACE) as cloud:
+            return _rehearse(cloud, images, batch, arguments.input)
     finally:
         if arguments.keep:
             _say(f"everything is left in {folder}")
@@ -51,11 +61,16 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rehearse(cloud: LocalCloud, images: Path, batch: str) -> int:
+def _rehearse(cloud: LocalCloud, images: Path, batch: str, given: dict[str, Any]) -> int:
     _say(f"{cloud.upload(images, batch)} images uploaded to s3://{cloud.bucket}/{IMAGES}/{batch}/")
-    _say(f"writing {IMAGES}/{batch}/{READY}, which starts the batch")
-    cloud.mark_ready(batch)
-    arn = cloud.first_execution(batch)
+    if given:
+        given = {"batch": batch, **given}
+        _say(f"starting an execution with {json.dumps(given)}")
+        arn = cloud.start_execution(given, f"{batch}.1")
+    else:
+        _say(f"writing {IMAGES}/{batch}/{READY}, which starts the batch")
+        cloud.mark_ready(batch)
+        arn = cloud.first_execution(batch)
     Story(cloud, arn, _say).follow()
     outcome = cloud.outcome(arn)
     for message in cloud.messages():

@@ -76,7 +76,8 @@ class LocalCloud(Pipeline):
     def start(self) -> None:
         """Start all of it and deploy the stack."""
         name = str(self._context.get("name", "Orchard"))
-        context = {"architecture": build_wheelhouse()} | self._context
+        self.architecture = build_wheelhouse()
+        context = {"architecture": self.architecture} | self._context
         assembly = self._assembly or synthesize(self.folder / "cdk.out", context, REGION)
         # A state that fails is part of the story, not an error of the interpreter's.
         logging.getLogger("moto").setLevel(logging.CRITICAL)

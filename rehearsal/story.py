@@ -34,7 +34,7 @@ class Story:
         self._cloud = cloud
         self._arn = arn
         self._say = say
-        self._states = 0
+        self._states: set[str] = set()
         self._lines = 0
         self._containers: set[str] = set()
 
@@ -43,9 +43,11 @@ class Story:
         running = True
         while running:
             running = self._cloud.outcome(self._arn).status == "RUNNING"
-            for name in (entered := self._cloud.states(self._arn))[self._states :]:
-                self._say(f"state {name}")
-            self._states = len(entered)
+            for name in dict.fromkeys(self._cloud.states(self._arn)):
+                # What is entered again and again, waiting, is told once.
+                if name not in self._states:
+                    self._states.add(name)
+                    self._say(f"state {name}")
             for container in self._cloud.yarn.containers():
                 self._tell_container(container)
             if running:

@@ -17,6 +17,9 @@ from typing import Final
 CONTRACT: Final = 1
 """Number of this layout, in every receipt and pointer; results of another one are refused."""
 
+NONE: Final = "none"
+"""As an option's value: as if it were left out, for callers that cannot leave one out."""
+
 IMAGES: Final = "images"
 WORK: Final = "work"
 RESULTS: Final = "results"
@@ -71,6 +74,9 @@ RECEIPT_TABLE: Final = "receipt/run.parquet"
 VECTORS_FILE: Final = "vectors.csv"
 MODEL_FILE: Final = "model.npz"
 MODEL_CARD: Final = "model.json"
+
+SPARK_EVENTS: Final = "spark-events"
+"""Where Spark's event logs lie in the log bucket."""
 
 NODE_PREFIX: Final = "/opt/orchard"
 """Where a cluster node's own Python environment lies."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial, reduce
 from pathlib import Path
 from time import time
@@ -21,6 +22,7 @@ from spark_job.accounting import (
     require_usable,
 )
 from spark_job.claims import now
+from spark_job.dollars import estimate
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
@@ -304,6 +306,7 @@ class _Work:
             seconds_in_workers=add_up(receipt.seconds for receipt in featurized.receipts),
             settings=asdict(self.settings),
             versions=versions(*(["pyspark"] if engine.name == "spark" else [])),
+            dollars=estimate(self.settings, datetime.now(UTC)),
         )
 
 

@@ -69,6 +69,7 @@ RUN_SCHEMA = pa.schema(
         ("images_per_second", pa.float64()),
         ("seconds", pa.float64()),
         ("stages", _SECONDS),
+        ("dollars", pa.float64()),
     ]
 )
 
@@ -105,6 +106,7 @@ def write_receipt(folder: Folder, receipt: RunReceipt) -> None:
         "processors": list(receipt.processors.items()),
         "seconds": receipt.seconds["total"],
         "stages": [item for item in receipt.seconds.items() if item[0] != "total"],
+        "dollars": None if receipt.dollars is None else receipt.dollars.estimate,
     }
     for name in ("k", "variance_kept", "variance_kept_here", "largest_z"):
         row[name] = getattr(receipt.model, name)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark_job import __version__
 from spark_job.contract import CONTRACT
+from spark_job.dollars import Dollars
 from spark_job.errors import UsageError
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class RunReceipt:
     seconds_in_workers: dict[str, float]
     settings: dict[str, Any]
     versions: dict[str, str]
+    dollars: Dollars | None = None
     contract: int = CONTRACT
 
     def to_json(self) -> bytes:
@@ -239,6 +241,8 @@ class RunReceipt:
             "model": ModelReceipt,
             "engine": EngineReceipt,
         }
+        if fields.get("dollars") is not None:
+            kinds["dollars"] = Dollars
         for name, kind in kinds.items():
             fields[name] = kind(**fields[name])
         return cls(**fields)

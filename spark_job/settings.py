@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
+from spark_job.contract import NONE
 from spark_job.engines import submitted
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 DEFAULT_VARIANCE = 0.80
 
 LOCAL = "local[*,4]"
-
-NONE = "none"
-"""As an option's value: as if the option were left out, for callers that cannot leave one out."""
 
 EPILOG = """\
 Every option also has a form with a value, for callers that cannot leave one out: --csv false,
@@ -62,6 +60,10 @@ class JobSettings:
     full_decode: bool = False
     csv: bool = False
     master: str = LOCAL
+    billed_since: str | None = None
+    nodes: int | None = None
+    node_price: float | None = None
+    primary_price: float | None = None
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -208,6 +210,25 @@ def make_parser() -> argparse.ArgumentParser:
         "Spark master when spark-submit does not say (default: all cores of this machine, four "
         f"tries per task, {LOCAL})",
     )
+    _add(
+        parser,
+        "billed-since",
+        _optional(_moment),
+        "since when a cluster is paid for, as 2026-11-20T18:00:00Z: with the next three, the "
+        "receipt estimates what the run costs",
+        metavar="TIME",
+    )
+    _add(
+        parser, "nodes", _optional(_number("nodes", int, 1, 10_000)), "nodes beside the primary one"
+    )
+    for name, what in (("node", "a node"), ("primary", "the primary node")):
+        _add(
+            parser,
+            f"{name}-price",
+            _optional(_number(f"{name}-price", float, 0.0, 1_000.0)),
+            f"US dollars for an hour of {what}",
+            metavar="USD",
+        )
     return parser
 
 
@@ -242,6 +263,18 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
 def _text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+def _moment(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"a time is like 2026-11-20T18:00:00Z, with its zone; not {text!r}"
+        )
     return text
 
 

@@ -40,8 +40,17 @@ def summarize(receipt: RunReceipt) -> str:
             f"{receipt.engine.slots} {workers} at a time",
         ),
         ("stages", ", ".join(f"{k} {v:.1f} s" for k, v in seconds.items() if k != "total")),
-        ("results", receipt.results),
     ]
+    if receipt.dollars is not None:
+        cost = receipt.dollars
+        lines += [
+            (
+                "dollars",
+                f"about {cost.estimate:.2f}, an estimate: {cost.nodes} nodes and a primary one for "
+                f"{cost.hours:.2f} h at {cost.per_hour:.2f} an hour",
+            )
+        ]
+    lines += [("results", receipt.results)]
     width = max(len(name) for name, _ in lines)
     return "\n".join(
         [f"Batch {receipt.batch}, run {receipt.run}"]

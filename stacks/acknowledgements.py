@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aws_cdk import Acknowledgment, Stack, Token, Validations
 
 from spark_job import contract
+from stacks.config import asset_prefix
 from stacks.grants import OUTPUTS
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
     """Return the findings of a stack that stand."""
     roles = stack.identity
     data, logs = (_id(bucket) for bucket in (stack.storage.data, stack.storage.logs))
-    here = f"{stack.region}:{_or_name(stack.account, 'AWS::AccountId')}"
+    account = _or_name(stack.account, "AWS::AccountId")
+    here = f"{stack.region}:{account}"
     clusters = f"arn:<AWS::Partition>:elasticmapreduce:{here}:cluster/*"
     found = [
         Finding(
@@ -61,10 +63,31 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             )
             for folder in (contract.IMAGES, *OUTPUTS)
         ),
+        *(
+            Finding(
+                role,
+                _resource(f"arn:<AWS::Partition>:kms:{here}:key/*"),
+                "Whichever key the objects of one bucket are encrypted with, through S3 alone.",
+            )
+            for role in (roles.instance_role, stack.workflow, stack.registrar)
+        ),
+        Finding(
+            roles.instance_role,
+            _resource(
+                f"arn:<AWS::Partition>:s3:::cdk-hnb659fds-assets-{account}-{stack.region}/"
+                f"{asset_prefix(stack.node.id)}*"
+            ),
+            "What this stack published, now or in an earlier version; reading only.",
+        ),
         Finding(
             roles.instance_role,
             _resource(f"<{logs}.Arn>/emr/*"),
             "EMR names a cluster's logs after its id, unknown before it exists; writing only.",
+        ),
+        Finding(
+            roles.instance_role,
+            _resource(f"<{logs}.Arn>/{contract.SPARK_EVENTS}/*"),
+            "Spark names its event logs after the application, unknown before it starts.",
         ),
         Finding(
             stack.workflow,
@@ -73,9 +96,35 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
         ),
         Finding(
             stack.workflow,
+            _resource(f"<{data}.Arn>/{contract.RESULTS}/*/{contract.RUN}"),
+            "Reads how a run went, whichever batch and run that is; reading only that.",
+        ),
+        Finding(
+            stack.registrar,
+            _resource(f"<{data}.Arn>/{contract.RESULTS}/*/{contract.CURRENT}"),
+            "Reads what is published, of whichever batch; reading only that.",
+        ),
+        Finding(
+            stack.registrar,
+            _resource(f"arn:<AWS::Partition>:glue:{here}:table/{stack.catalog.database}/*"),
+            "The tables of the stack's own database.",
+        ),
+        Finding(
+            stack.registrar,
             _resource("*"),
-            "RunJobFlow (no ARN before the cluster exists; limited by the tag it must bear), and"
-            " X-Ray and log delivery, which have no resources.",
+            "X-Ray and log delivery, which have no resources.",
+        ),
+        Finding(
+            stack.undelivered,
+            "SQS3",
+            "It is where undelivered events end; an alarm rings when there are any.",
+        ),
+        Finding(
+            stack.workflow,
+            _resource("*"),
+            "RunJobFlow (no ARN before the cluster exists; limited by the tag it must bear),"
+            " PutMetricData (limited by its namespace), and X-Ray and log delivery, which have no"
+            " resources.",
         ),
         Finding(
             stack.workflow,

@@ -36,8 +36,8 @@ class Artifacts(Construct):
         The bootstrap action, ``install.sh``.
     wheelhouse_uri
         A zip of the wheels and their hash-locked ``requirements.txt``.
-    assets
-        All of them.
+    bucket
+        Where they are: the bucket that all stacks of the account share.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
@@ -50,7 +50,7 @@ class Artifacts(Construct):
         self.entry_point_uri = entry_point.s3_object_url
         self.bootstrap_uri = bootstrap.s3_object_url
         self.wheelhouse_uri = wheelhouse.s3_object_url
-        self.assets = (job_zip, entry_point, bootstrap, wheelhouse)
+        self.bucket = job_zip.bucket
 
     def _asset(self, name: str, path: Path) -> aws_s3_assets.Asset:
         return aws_s3_assets.Asset(self, name, path=str(path))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_type_hints
 
 from spark_job.contract import IMAGES, READY
+from stacks.emr.instances import NodeShape, fitting, is_graviton
 from stacks.knobs import (
     Check,
     ConfigError,
     check_each,
     describe,
+    keep,
     knob,
     list_of,
     number,
@@ -24,7 +28,7 @@ from stacks.knobs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from constructs import Node
 
@@ -34,6 +38,7 @@ __all__ = [
     "STACK_TAG",
     "ConfigError",
     "OrchardConfig",
+    "asset_prefix",
     "check_region",
     "cluster_name_prefix",
     "cluster_tags",
@@ -53,22 +58,14 @@ EU_REGIONS: Final = (
     "eu-west-3",
 )
 
-# Four vCPUs and 16 GiB each, so that one unit of fleet capacity is one node, whichever Spot gives.
-_INSTANCE_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
-    "x86_64": ("m5.xlarge", "m5a.xlarge", "m5d.xlarge", "m6a.xlarge", "m6i.xlarge"),
-    "arm64": ("m6g.xlarge", "m6gd.xlarge", "m7g.xlarge", "m7gd.xlarge"),
-}
-# A Graviton type has a "g" after its generation: m6g, c7gn, r8gd.
-_GRAVITON: Final = re.compile(r"[a-z]+\d+g[a-z]*\.")
-
 # The periods that CloudWatch Logs accepts, in days.
 _LOG_RETENTION: Final = (
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
     3288, 3653,
 )  # fmt: skip
 
-# What a cluster needs to start and to end, on top of the job's own time.
-_CLUSTER_OVERHEAD_MINUTES: Final = 30
+# What else an execution needs than for its clusters' start and its job.
+_OVERHEAD_MINUTES: Final = 30
 
 
 _YES_NO = Check("true or false", lambda v: isinstance(v, bool))
@@ -115,7 +112,8 @@ class OrchardConfig:
     emr_release: str = knob(
         "emr-7.14.0",
         "EMR release; 7.x carries Spark 3.5 and Python 3.11.",
-        text(r"emr-7\.\d+\.\d+", "an EMR 7 release label such as emr-7.14.0"),
+        # Before 7.2 nodes have no labels of their markets, which Spot relies on.
+        text(r"emr-7\.([2-9]|\d\d+)\.\d+", "an EMR 7 release from emr-7.2.0 on such as emr-7.14.0"),
     )
     architecture: Literal["x86_64", "arm64"] = knob(
         "x86_64",
@@ -124,20 +122,36 @@ class OrchardConfig:
     )
     primary_instance_type: str | None = knob(
         None,
-        "Instance type of the primary node; m5.xlarge or m6g.xlarge when not set.",
+        "Instance type of the primary node, or its like; m5.xlarge or m6g.xlarge when not set.",
         or_none(_INSTANCE_TYPE),
     )
-    core_instance_types: tuple[str, ...] = knob(
+    instance_types: tuple[str, ...] = knob(
         (),
-        "Instance types of the core fleet, all of one size, the preferred first; one type on"
-        " demand and several on Spot when not set. An execution may choose any of them.",
+        "Instance types that an execution may choose for its nodes, the first when it says none;"
+        " every one that fits when not set. A node's like stands in where EC2 has none.",
         list_of(_INSTANCE_TYPE, empty=True),
     )
-    core_instances: int = knob(2, "Core nodes of a cluster.", whole(1, 500))
-    max_core_instances: int = knob(
-        20, "The most core nodes that one execution may ask for.", whole(1, 500)
+    unoffered_types: tuple[str, ...] = knob(
+        (),
+        "Types that the region does not offer and that stand in for none; `make deploy` fills it.",
+        list_of(_INSTANCE_TYPE, empty=True),
     )
-    spot: bool = knob(False, "Core nodes on Spot; an execution may choose otherwise.", _YES_NO)
+    core_instances: int = knob(2, "Nodes of a cluster beside the primary one.", whole(1, 500))
+    max_core_instances: int = knob(
+        20, "The most nodes that one execution may ask for.", whole(1, 500)
+    )
+    spot: bool = knob(
+        False, "All nodes but one on Spot; an execution may choose otherwise.", _YES_NO
+    )
+    max_concurrent_clusters: int = knob(
+        3, "The most batches that have a cluster at a time; the others wait.", whole(1, 20)
+    )
+    wait_timeout_minutes: int = knob(
+        1440, "Minutes that a batch may wait for others to end.", whole(2, 2_000)
+    )
+    start_timeout_minutes: int = knob(
+        25, "Minutes that a cluster may take to start before others are tried.", whole(20, 120)
+    )
     managed_scaling_min_units: int | None = knob(
         None,
         "Fewest nodes under EMR managed scaling; off when not set.",
@@ -153,11 +167,12 @@ class OrchardConfig:
         15, "Minutes of idleness after which EMR itself ends a cluster.", whole(1, 10_080)
     )
     job_timeout_minutes: int = knob(
-        240, "Minutes that the job may take, cluster start included.", whole(10, 43_200)
+        240, "Minutes that the job may take on a cluster that is ready.", whole(10, 43_200)
     )
     execution_timeout_minutes: int = knob(
-        300,
-        "Minutes that a whole execution may take; at least 30 more than the job's.",
+        330,
+        "Minutes that an execution may take beside wait_timeout_minutes; at least 30 more than"
+        " job_timeout_minutes and twice start_timeout_minutes.",
         whole(40, 44_640),
     )
 
@@ -216,6 +231,9 @@ class OrchardConfig:
     )
 
     # -- Network -------------------------------------------------------------------------------
+    zones: int = knob(
+        3, "Availability zones of the own VPC; clusters take whichever has nodes.", whole(1, 6)
+    )
     vpc_cidr: str = knob(
         "10.40.0.0/20",
         "Address range of the stack's own VPC.",
@@ -288,12 +306,14 @@ class OrchardConfig:
     @property
     def primary_type(self) -> str:
         """Instance type of the primary node, its default filled in."""
-        return self.primary_instance_type or _INSTANCE_TYPES[self.architecture][0]
+        return self.primary_instance_type or fitting(self.architecture)[0]
 
     @property
-    def core_types(self) -> tuple[str, ...]:
-        """Instance types that a core fleet may use, the preferred first."""
-        return self.core_instance_types or _INSTANCE_TYPES[self.architecture]
+    def types(self) -> tuple[str, ...]:
+        """Instance types that an execution may choose from, the default first."""
+        return self.instance_types or tuple(
+            name for name in fitting(self.architecture) if name not in self.unoffered_types
+        )
 
     @property
     def managed_scaling(self) -> bool:
@@ -312,6 +332,11 @@ def cluster_name_prefix(stack_name: str) -> str:
     A slash cannot occur in a stack's name, so ``orchard/Fruits/`` is never a prefix of another
     stack's clusters, which events can then tell apart by name alone.
     """
+    return f"orchard/{stack_name}/"
+
+
+def asset_prefix(stack_name: str) -> str:
+    """Return what the keys of a stack's assets begin with, and no other stack's do."""
     return f"orchard/{stack_name}/"
 
 
@@ -343,12 +368,13 @@ def _check_combinations(config: OrchardConfig) -> None:
     _check_instances(config)
     _check_scaling(config)
     _check_network(config)
-    needed = config.job_timeout_minutes + _CLUSTER_OVERHEAD_MINUTES
+    needed = config.job_timeout_minutes + 2 * config.start_timeout_minutes + _OVERHEAD_MINUTES
     if config.execution_timeout_minutes < needed:
         raise refusal(
             "execution_timeout_minutes",
             config.execution_timeout_minutes,
-            f"at least {needed}, {_CLUSTER_OVERHEAD_MINUTES} more than job_timeout_minutes",
+            f"at least {needed}: job_timeout_minutes, twice start_timeout_minutes and"
+            f" {_OVERHEAD_MINUTES} more",
         )
 
 
@@ -362,17 +388,13 @@ def _check_instances(config: OrchardConfig) -> None:
     graviton = config.architecture == "arm64"
     for key, types in (
         ("primary_instance_type", (config.primary_type,)),
-        ("core_instance_types", config.core_types),
+        ("instance_types", config.types),
     ):
         for instance_type in types:
-            if (_GRAVITON.match(instance_type) is not None) != graviton:
+            if is_graviton(instance_type) != graviton:
                 raise refusal(key, instance_type, f"an {config.architecture} instance type")
-    if len({instance_type.partition(".")[2] for instance_type in config.core_types}) > 1:
-        raise refusal(
-            "core_instance_types",
-            config.core_types,
-            "types of one size, since a unit of fleet capacity is one node",
-        )
+    for instance_type in (config.primary_type, *config.types):
+        NodeShape.of(instance_type)
 
 
 def _check_scaling(config: OrchardConfig) -> None:
@@ -382,14 +404,6 @@ def _check_scaling(config: OrchardConfig) -> None:
             "managed_scaling_min_units",
             low,
             f"at most managed_scaling_max_units ({high}), and set with it",
-        )
-    if high is not None and config.vpc_id is None:
-        # https://docs.aws.amazon.com/emr/latest/ManagementGuide/emr-managed-scaling.html
-        raise refusal(
-            "managed_scaling_max_units",
-            high,
-            "a number only in a VPC of your own (vpc_id) with a route to the internet, since EMR"
-            " managed scaling reports to a public endpoint",
         )
 
 
@@ -404,5 +418,16 @@ def _check_network(config: OrchardConfig) -> None:
         )
 
 
+def _main(arguments: Sequence[str]) -> None:
+    """Print the table of knobs, or keep choices in `cdk.json`."""
+    if not arguments:
+        print(describe(OrchardConfig))
+        return
+    try:
+        keep(Path(__file__).parents[1] / "cdk.json", OrchardConfig, arguments)
+    except ConfigError as error:
+        sys.exit(f"orchard: {error}")
+
+
 if __name__ == "__main__":
-    print(describe(OrchardConfig))
+    _main(sys.argv[1:])

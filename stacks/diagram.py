@@ -5,6 +5,7 @@ States that differ only in their words share a box, so that the picture shows wa
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -51,18 +52,22 @@ def draw(definition: Mapping[str, Any]) -> str:
     """Return a state machine as a Mermaid flowchart; the insides of Map states are not drawn."""
     states = definition["States"]
     box_of = _boxes(states)
-    lines = ["flowchart TD", f"    start(( )) --> {box_of[definition['StartAt']][0]}"]
+    lines = ["flowchart TD", f"    start(( )) --> {_id(box_of[definition['StartAt']])}"]
     for names in dict.fromkeys(box_of.values()):
         shape = _SHAPES[states[names[0]]["Type"]].format("<br>".join(names))
-        lines.append(f"    {names[0]}{shape}")
+        lines.append(f"    {_id(names)}{shape}")
     ways: dict[tuple[str, str], str] = {}
     for name, state in states.items():
         for following, caught in _ways(state):
-            pair = box_of[name][0], box_of[following][0]
+            pair = _id(box_of[name]), _id(box_of[following])
             if pair[0] != pair[1]:
                 ways.setdefault(pair, "-.->" if caught else "-->")
     lines += [f"    {source} {arrow} {target}" for (source, target), arrow in ways.items()]
     return "\n".join(lines) + "\n"
+
+
+def _id(names: tuple[str, ...]) -> str:
+    return re.sub(r"\W", "_", names[0])
 
 
 def _ways(state: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:

@@ -13,11 +13,14 @@ from stacks.identity import EMR_LOGS, USE_KEY, pass_role, service_linked_role
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aws_cdk import aws_kms, aws_s3, aws_s3_assets, aws_sns
+    from aws_cdk import aws_kms, aws_s3, aws_sns
     from aws_cdk import aws_stepfunctions as sfn
 
 # What the job writes to, and reads again: on its next run, or when it settles what is at work.
 OUTPUTS: Final = (contract.WORK, contract.RESULTS, contract.MODELS)
+METRICS: Final = "Orchard"
+"""CloudWatch's namespace of what runs say of themselves."""
+
 # Step Functions makes this rule itself, once per account, and under no other name.
 _STEP_RULE: Final = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
 
@@ -51,19 +54,43 @@ def process_batches(
             actions=["s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload"],
             resources=[logs.arn_for_objects(f"{EMR_LOGS}*")],
         ),
+        # Spark's event logs: it looks for its folder, writes, and renames what it has finished.
+        aws_iam.PolicyStatement(
+            actions=["s3:ListBucket"],
+            resources=[logs.bucket_arn],
+            # It asks for files that are not there, with no prefix in the request: S3 says so only
+            # to those who may list.
+            conditions={
+                "StringLikeIfExists": {
+                    "s3:prefix": [contract.SPARK_EVENTS, f"{contract.SPARK_EVENTS}/*"]
+                }
+            },
+        ),
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+            resources=[logs.arn_for_objects(f"{contract.SPARK_EVENTS}/*")],
+        ),
+        aws_iam.PolicyStatement(
+            # Looking for its folder, it asks for a file of that name first.
+            actions=["s3:GetObject"],
+            resources=[logs.arn_for_objects(contract.SPARK_EVENTS)],
+        ),
     )
+    # What is encrypted stays readable when the deployment's key is changed, or given up.
+    _allow(grantee, _read_encrypted(grantee, data))
     if key is not None:
         _allow(grantee, _use(key))
 
 
-def read_assets(grantee: aws_iam.IGrantable, assets: Sequence[aws_s3_assets.Asset]) -> None:
-    """Let the nodes fetch the job, and nothing else of the bucket that all stacks share."""
+def read_assets(grantee: aws_iam.IGrantable, bucket: aws_s3.IBucket, prefix: str) -> None:
+    """Let the nodes fetch what the stack published, now or before, and no other stack's assets."""
     _allow(
         grantee,
         aws_iam.PolicyStatement(
-            actions=["s3:GetObject"],
-            resources=[asset.bucket.arn_for_objects(asset.s3_object_key) for asset in assets],
+            actions=["s3:GetObject"], resources=[bucket.arn_for_objects(f"{prefix}*")]
         ),
+        # The account may have been bootstrapped with a key of its own.
+        _read_encrypted(grantee, bucket),
     )
 
 
@@ -87,19 +114,32 @@ def encrypt_disks(grantee: aws_iam.IGrantable, key: aws_kms.IKey) -> None:
 
 
 def inspect_batches(
-    grantee: aws_iam.IGrantable, *, data: aws_s3.IBucket, key: aws_kms.IKey | None
+    grantee: aws_iam.IGrantable, *, data: aws_s3.IBucket, logs: aws_s3.IBucket
 ) -> None:
-    """Let the state machine see whether a batch has images, and read why a run failed."""
+    """Let the state machine look for images, read how a run went, and put that into numbers."""
     _allow(
         grantee,
+        aws_iam.PolicyStatement(
+            # The folder of Spark's event logs, which must be there before they are.
+            actions=["s3:PutObject"],
+            resources=[logs.arn_for_objects(f"{contract.SPARK_EVENTS}/")],
+        ),
         _list(data, (contract.IMAGES,)),
         aws_iam.PolicyStatement(
             actions=["s3:GetObject"],
-            resources=[data.arn_for_objects(f"{contract.WORK}/*/{contract.FAILURE}")],
+            resources=[
+                data.arn_for_objects(f"{contract.WORK}/*/{contract.FAILURE}"),
+                data.arn_for_objects(f"{contract.RESULTS}/*/{contract.RUN}"),
+            ],
         ),
+        aws_iam.PolicyStatement(
+            actions=["cloudwatch:PutMetricData"],
+            # Metrics have no ARN; the namespace is the limit.
+            resources=["*"],
+            conditions={"StringEquals": {"cloudwatch:namespace": METRICS}},
+        ),
+        _read_encrypted(grantee, data),
     )
-    if key is not None:
-        _allow(grantee, aws_iam.PolicyStatement(actions=["kms:Decrypt"], resources=[key.key_arn]))
 
 
 def run_clusters(
@@ -141,6 +181,7 @@ def run_clusters(
             "CancelSteps",
             "DescribeCluster",
             "DescribeStep",
+            "ListInstanceFleets",
             "ListSteps",
             "TerminateJobFlows",
         ),
@@ -154,6 +195,20 @@ def run_clusters(
                 stack.format_arn(service="events", resource="rule", resource_name=_STEP_RULE)
             ],
         ),
+    )
+
+
+def list_own_executions(machine: sfn.StateMachine) -> None:
+    """Let a state machine see its own executions.
+
+    In a policy of its own: CDK makes a machine after its role's default policy, which can
+    therefore not name the machine.
+    """
+    policy = aws_iam.Policy(machine, "OwnExecutions", roles=[machine.role])
+    policy.add_statements(
+        aws_iam.PolicyStatement(
+            actions=["states:ListExecutions"], resources=[machine.state_machine_arn]
+        )
     )
 
 
@@ -201,6 +256,29 @@ def start_batches(
     _allow(grantee, _list(data, (contract.RESULTS,)))
 
 
+def register_partitions(
+    grantee: aws_iam.IGrantable, *, database: str, data: aws_s3.IBucket
+) -> None:
+    """Let the registrar read the pointers, and point the partitions of the stack's tables."""
+    stack = _stack(grantee)
+    _allow(
+        grantee,
+        aws_iam.PolicyStatement(
+            actions=["s3:GetObject"],
+            resources=[data.arn_for_objects(f"{contract.RESULTS}/*/{contract.CURRENT}")],
+        ),
+        aws_iam.PolicyStatement(
+            actions=["glue:CreatePartition", "glue:UpdatePartition"],
+            resources=[
+                stack.format_arn(service="glue", resource="catalog"),
+                stack.format_arn(service="glue", resource="database", resource_name=database),
+                stack.format_arn(service="glue", resource="table", resource_name=f"{database}/*"),
+            ],
+        ),
+        _read_encrypted(grantee, data),
+    )
+
+
 def publish(grantee: aws_iam.IGrantable, topic: aws_sns.ITopic) -> None:
     """Let a state machine tell people."""
     _allow(
@@ -234,6 +312,28 @@ def _on_own_clusters(stack: Stack, *actions: str) -> aws_iam.PolicyStatement:
 
 def _use(key: aws_kms.IKey) -> aws_iam.PolicyStatement:
     return aws_iam.PolicyStatement(actions=list(USE_KEY), resources=[key.key_arn])
+
+
+def _read_encrypted(grantee: aws_iam.IGrantable, bucket: aws_s3.IBucket) -> aws_iam.PolicyStatement:
+    """Allow S3 to decrypt a bucket's objects for a grantee, whichever key they are encrypted with.
+
+    S3 names the object to KMS, or with a bucket key the bucket, and the key's policy must leave it
+    to IAM as well, as every key's does by default.
+    """
+    stack = _stack(grantee)
+    return aws_iam.PolicyStatement(
+        actions=["kms:Decrypt"],
+        resources=[stack.format_arn(service="kms", resource="key", resource_name="*")],
+        conditions={
+            "StringEquals": {"kms:ViaService": f"s3.{stack.region}.amazonaws.com"},
+            "StringLike": {
+                "kms:EncryptionContext:aws:s3:arn": [
+                    bucket.bucket_arn,
+                    bucket.arn_for_objects("*"),
+                ]
+            },
+        },
+    )
 
 
 def _list(bucket: aws_s3.IBucket, folders: Sequence[str]) -> aws_iam.PolicyStatement:

@@ -8,9 +8,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from constructs import Node
 
 CONTEXT_KEY: Final = "orchard"
@@ -158,6 +161,43 @@ def _parse(kind: str, value: object) -> object:
             except ValueError:
                 continue
     return given
+
+
+def keep(file: Path, cls: type, choices: Sequence[str]) -> None:
+    """Write choices into the ``orchard`` block of a `cdk.json`, so that they need be said once.
+
+    Parameters
+    ----------
+    file
+        The `cdk.json`.
+    cls
+        The configuration's class, by which the whole block is checked first.
+    choices
+        As ``key=value``, lists as ``a,b,c``; without a value the key's default is chosen.
+
+    Raises
+    ------
+    ConfigError
+        For what is no key, or a value that cannot be deployed; nothing is written then.
+    """
+    content = json.loads(file.read_text(encoding="utf-8"))
+    block = content["context"].setdefault(CONTEXT_KEY, {})
+    kinds = get_type_hints(cls)
+    for choice in choices:
+        key, equals, given = choice.partition("=")
+        if key not in kinds:
+            raise _unknown(key, kinds)
+        if not equals:
+            raise ConfigError(f"{choice} says nothing of {key}; say {key}=value.")
+        value = _parse(str(kinds[key]), given)
+        if value in (None, (), ""):
+            block.pop(key, None)
+        else:
+            block[key] = list(value) if isinstance(value, tuple) else value
+    cls(**{key: _parse(str(kinds[key]), value) for key, value in block.items() if key != _COMMENT})
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.replace(file)
 
 
 def describe(cls: type) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aws_cdk import Aws, Duration, Stack, aws_budgets, aws_iam, aws_sns
+from aws_cdk import Aws, Duration, Stack, aws_budgets, aws_iam, aws_sns, aws_sqs
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
+from stacks import grants
 from stacks.config import STACK_TAG, OrchardConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from aws_cdk import aws_s3
     from aws_cdk import aws_stepfunctions as sfn
@@ -39,6 +40,17 @@ def alert_topic(scope: Construct, construct_id: str, *, config: OrchardConfig) -
     return topic
 
 
+def undelivered_events(scope: Construct, construct_id: str) -> aws_sqs.Queue:
+    """Return the queue of events that could not start what they should."""
+    return aws_sqs.Queue(
+        scope,
+        construct_id,
+        enforce_ssl=True,
+        encryption=aws_sqs.QueueEncryption.SQS_MANAGED,
+        retention_period=Duration.days(14),
+    )
+
+
 class Monitoring(Construct):
     """Alarms, a dashboard and, when an address is configured, a monthly budget."""
 
@@ -50,6 +62,8 @@ class Monitoring(Construct):
         config: OrchardConfig,
         state_machine: sfn.IStateMachine,
         watch: sfn.IStateMachine,
+        helpers: Mapping[str, sfn.IStateMachine],
+        undelivered: aws_sqs.IQueue,
         topic: aws_sns.ITopic,
         bucket: aws_s3.IBucket,
     ) -> None:
@@ -79,6 +93,35 @@ class Monitoring(Construct):
                 watch.metric_failed(period=_PERIOD),
             )
         )
+        alarms += [
+            _alarm(
+                self,
+                f"{name}Failed",
+                f"Orchard's {name.lower()} failed; the mail about it and its execution say more.",
+                cloudwatch.MathExpression(
+                    # Either has no value where nothing of the kind happened.
+                    expression="FILL(failed, 0) + FILL(late, 0)",
+                    using_metrics={
+                        "failed": helper.metric_failed(period=_PERIOD),
+                        "late": helper.metric_timed_out(period=_PERIOD),
+                    },
+                    period=_PERIOD,
+                ),
+            )
+            for name, helper in helpers.items()
+        ]
+        alarms.append(
+            _alarm(
+                self,
+                "EventsUndelivered",
+                "An event could not start what it should, such as a batch whose marker was"
+                f" written: read it in the queue {undelivered.queue_name}, do by hand what it was"
+                " to start (write the marker again), and empty the queue.",
+                undelivered.metric_approximate_number_of_messages_visible(
+                    period=_PERIOD, statistic="Maximum"
+                ),
+            )
+        )
         for alarm in alarms:
             alarm.add_alarm_action(to_topic)
         _dashboard(self, state_machine, bucket, alarms)
@@ -87,7 +130,10 @@ class Monitoring(Construct):
 
 
 def _alarm(
-    scope: Construct, construct_id: str, description: str, metric: cloudwatch.Metric
+    scope: Construct,
+    construct_id: str,
+    description: str,
+    metric: cloudwatch.Metric | cloudwatch.MathExpression,
 ) -> cloudwatch.Alarm:
     """Return an alarm that rings at the first event that a metric counts."""
     return metric.create_alarm(
@@ -156,8 +202,33 @@ def _dashboard(
                 ),
                 cloudwatch.GraphWidget(title="Data stored (bytes)", width=12, left=stored),
             ],
+            [
+                cloudwatch.GraphWidget(
+                    title="Images", width=12, left=_of_runs("Sum", "Images", "Rejects")
+                ),
+                cloudwatch.GraphWidget(
+                    title="Images a second, and dollars (estimates)",
+                    width=12,
+                    left=_of_runs("Average", "ImagesPerSecond"),
+                    right=_of_runs("Sum", "Dollars"),
+                ),
+            ],
         ],
     )
+
+
+def _of_runs(statistic: str, *names: str) -> list[cloudwatch.IMetric]:
+    """Return metrics that the state machine puts from the receipts of runs."""
+    return [
+        cloudwatch.Metric(
+            namespace=grants.METRICS,
+            metric_name=name,
+            dimensions_map={"Stack": Aws.STACK_NAME},
+            statistic=statistic,
+            period=Duration.hours(1),
+        )
+        for name in names
+    ]
 
 
 def _budget(scope: Construct, config: OrchardConfig, address: str) -> None:

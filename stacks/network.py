@@ -34,12 +34,19 @@ class Network(Construct):
         EMR's managed security groups: the primary node, the other nodes, and EMR's own interface
         in a private subnet. They hold the rules that EMR would otherwise add by itself, which
         would keep the stack from deleting them.
+    groups
+        All three.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, config: OrchardConfig) -> None:
         super().__init__(scope, construct_id)
         # Without it AWS would rewrite the log bucket's policy to let flow logs in.
         self.node.set_context("@aws-cdk/aws-s3:createDefaultLoggingPolicy", True)
+        if config.managed_scaling and config.vpc_id is None:
+            Annotations.of(self).add_info(
+                "EMR managed scaling in a network without internet is not tried on AWS yet; EMR's"
+                " documentation asks for port 9443 to its service alone, which is open."
+            )
         if config.vpc_id is None:
             own = _own_vpc(self, config)
             self.vpc: aws_ec2.IVpc = own
@@ -60,7 +67,8 @@ class Network(Construct):
         self.primary_group = self._group("Primary", "Primary nodes of Orchard clusters")
         self.core_group = self._group("Core", "Core and task nodes of Orchard clusters")
         self.service_group = self._group("Service", "EMR interface to Orchard clusters")
-        _let_emr_work(self.primary_group, self.core_group, self.service_group)
+        self.groups = (self.primary_group, self.core_group, self.service_group)
+        _let_emr_work(*self.groups)
         if config.vpc_id is None:
             self._add_paid_endpoints(config)
 
@@ -96,7 +104,7 @@ def _own_vpc(scope: Construct, config: OrchardConfig) -> aws_ec2.Vpc:
         scope,
         "Vpc",
         ip_addresses=aws_ec2.IpAddresses.cidr(config.vpc_cidr),
-        max_azs=2,
+        max_azs=config.zones,
         nat_gateways=0,
         subnet_configuration=[
             aws_ec2.SubnetConfiguration(

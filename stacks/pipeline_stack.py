@@ -5,18 +5,29 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_cdk import CfnOutput, Environment, Fn, Stack, Tags, Token
+from aws_cdk import (
+    CfnOutput,
+    DefaultStackSynthesizer,
+    Environment,
+    Fn,
+    Stack,
+    Tags,
+    Token,
+    aws_ssm,
+)
 
 from stacks import grants
 from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
+from stacks.batch.catalog import Catalog
+from stacks.batch.registrar import Registrar
 from stacks.batch.trigger import Trigger
 from stacks.batch.workflow import Workflow
-from stacks.config import STACK_TAG, OrchardConfig, check_region
+from stacks.config import STACK_TAG, OrchardConfig, asset_prefix, check_region
 from stacks.emr.janitor import Janitor
 from stacks.emr.watch import Watch
 from stacks.identity import Identity
-from stacks.monitoring import Monitoring, alert_topic
+from stacks.monitoring import Monitoring, alert_topic, undelivered_events
 from stacks.network import Network
 from stacks.storage import Storage
 
@@ -49,16 +60,23 @@ class PipelineStack(Stack):
     ) -> None:
         options.setdefault("env", environment(config))
         options.setdefault("description", f"Orchard: images of {config.dataset} into vectors")
+        # A prefix of the stack's own: nodes may read what is under it, so that what a running
+        # execution was started with stays readable when another version is deployed.
+        options.setdefault(
+            "synthesizer", DefaultStackSynthesizer(bucket_prefix=asset_prefix(construct_id))
+        )
         super().__init__(scope, construct_id, **options)
+        self.config = config
         if not Token.is_unresolved(self.region):
             check_region(self.region, config)
-        self.config = config
 
         self.storage = Storage(self, "Storage", config=config)
         self.network = Network(self, "Network", config=config)
         self.artifacts = Artifacts(self, "Artifacts", config=config)
         self.identity = Identity(self, "Identity", config=config)
         self.topic = alert_topic(self, "Alerts", config=config)
+        self.undelivered = undelivered_events(self, "Undelivered")
+        self.catalog = Catalog(self, "Catalog", config=config, storage=self.storage)
         self.workflow = Workflow(
             self,
             "Workflow",
@@ -71,9 +89,25 @@ class PipelineStack(Stack):
         )
         machine = self.workflow.state_machine
         self.janitor = Janitor(
-            self, "Janitor", config=config, state_machine=machine, topic=self.topic
+            self,
+            "Janitor",
+            config=config,
+            state_machine=machine,
+            topic=self.topic,
+            undelivered=self.undelivered,
         )
-        self.watch = Watch(self, "Watch", config=config, topic=self.topic)
+        self.watch = Watch(
+            self, "Watch", config=config, topic=self.topic, undelivered=self.undelivered
+        )
+        self.registrar = Registrar(
+            self,
+            "Registrar",
+            config=config,
+            bucket=self.storage.data,
+            catalog=self.catalog,
+            topic=self.topic,
+            undelivered=self.undelivered,
+        )
         self.trigger = (
             Trigger(
                 self,
@@ -82,6 +116,7 @@ class PipelineStack(Stack):
                 state_machine=machine,
                 bucket=self.storage.data,
                 topic=self.topic,
+                undelivered=self.undelivered,
             )
             if config.trigger
             else None
@@ -92,6 +127,12 @@ class PipelineStack(Stack):
             config=config,
             state_machine=machine,
             watch=self.watch.state_machine,
+            helpers={
+                type(part).__name__: part.state_machine
+                for part in self.machines
+                if part not in (self.workflow, self.watch)
+            },
+            undelivered=self.undelivered,
             topic=self.topic,
             bucket=self.storage.data,
         )
@@ -101,38 +142,45 @@ class PipelineStack(Stack):
         for key, value in _cost_tags(self, config).items():
             Tags.of(self).add(key, value)
         self._outputs()
+        self._export()
         acknowledge(self)
 
     @property
-    def machines(self) -> Sequence[Workflow | Janitor | Watch | Trigger]:
+    def machines(self) -> Sequence[Workflow | Janitor | Watch | Registrar | Trigger]:
         """What has a state machine, and its definition."""
-        always = (self.workflow, self.janitor, self.watch)
+        always = (self.workflow, self.janitor, self.watch, self.registrar)
         return always if self.trigger is None else (*always, self.trigger)
 
     @property
     def availability_zones(self) -> list[str]:
-        """The region's first two zones, chosen at deployment: none are looked up at synth."""
-        return [Fn.select(index, Fn.get_azs()) for index in range(2)]
+        """The region's first zones, chosen at deployment: none are looked up at synth."""
+        return [Fn.select(index, Fn.get_azs()) for index in range(self.config.zones)]
 
     def _grant(self) -> None:
         storage, roles, key = self.storage, self.identity, self.storage.key
         nodes, workflow = roles.instance_role, self.workflow.state_machine
         grants.process_batches(nodes, data=storage.data, logs=storage.logs, key=key)
-        grants.read_assets(nodes, self.artifacts.assets)
+        grants.read_assets(nodes, self.artifacts.bucket, asset_prefix(self.node.id))
         if self.config.tls_certificates is not None:
             grants.read_certificates(nodes, self.config.tls_certificates)
         if key is not None:
             grants.encrypt_disks(roles.service_role, key)
-        grants.inspect_batches(workflow, data=storage.data, key=key)
+        grants.inspect_batches(workflow, data=storage.data, logs=storage.logs)
         grants.run_clusters(
             workflow,
             service_role=roles.service_role,
             instance_role=nodes,
             managed_scaling=self.config.managed_scaling,
         )
+        grants.list_own_executions(workflow)
         grants.list_clusters(self.janitor.state_machine)
         grants.end_clusters(self.janitor.state_machine)
         grants.describe_clusters(self.watch.state_machine)
+        grants.register_partitions(
+            self.registrar.state_machine,
+            database=self.catalog.database,
+            data=storage.data,
+        )
         if self.trigger is not None:
             grants.start_batches(
                 self.trigger.state_machine,
@@ -143,10 +191,42 @@ class PipelineStack(Stack):
         for machine in self.machines:
             grants.publish(machine.state_machine, self.topic)
 
+    def _export(self) -> None:
+        """Export what a notebook cluster needs, whether there is one or not.
+
+        An export cannot be deleted while another stack imports it, so none may depend on a knob.
+        """
+        roles, network = self.identity, self.network
+        if self.config.kms is True and self.storage.key is not None:
+            # Not an export: turning `kms` off takes the key away, and an export could not go.
+            aws_ssm.StringParameter(
+                self,
+                "KeyParameter",
+                parameter_name=key_parameter(self.node.id),
+                string_value=self.storage.key.key_arn,
+            )
+        for value in (
+            self.storage.data.bucket_name,
+            self.storage.data.bucket_arn,
+            self.storage.logs.bucket_name,
+            roles.instance_role.role_name,
+            roles.instance_profile.ref,
+            roles.service_role.role_name,
+            *(group.security_group_id for group in network.groups),
+            *(network.subnet_ids if self.config.vpc_id is None else ()),
+        ):
+            self.export_value(value)
+
     def _outputs(self) -> None:
         CfnOutput(self, "DataBucket", value=self.storage.data.bucket_name)
         CfnOutput(self, "LogBucket", value=self.storage.logs.bucket_name)
+        CfnOutput(self, "Database", value=self.catalog.database)
         CfnOutput(self, "StateMachine", value=self.workflow.state_machine.state_machine_arn)
+
+
+def key_parameter(stack_id: str) -> str:
+    """Return the name of the parameter that holds the ARN of a stack's own key."""
+    return f"/orchard/{stack_id}/key"
 
 
 def environment(config: OrchardConfig) -> Environment:

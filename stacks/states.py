@@ -14,7 +14,7 @@ from stacks.identity import trusted
 from stacks.logs import state_machine_log
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_sns
+    from aws_cdk import aws_sns, aws_sqs
     from constructs import Construct
 
     from stacks.config import OrchardConfig
@@ -67,13 +67,20 @@ def make_state_machine(
     )
 
 
-def on_event(machine: sfn.StateMachine) -> targets.SfnStateMachine:
+def on_event(machine: sfn.StateMachine, undelivered: aws_sqs.IQueue) -> targets.SfnStateMachine:
     """Return the target by which an event starts a state machine.
 
     Its role is trusted to this account's rules; the one that CDK makes itself is to anyone's.
+
+    Parameters
+    ----------
+    machine
+        What is started.
+    undelivered
+        Where an event goes that could not start it within a day.
     """
     role = aws_iam.Role(machine, "EventsRole", assumed_by=trusted(machine, "events", "rule/*"))
-    return targets.SfnStateMachine(machine, role=role)
+    return targets.SfnStateMachine(machine, role=role, dead_letter_queue=undelivered)
 
 
 def service(action: str) -> str:

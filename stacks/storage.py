@@ -50,7 +50,7 @@ class Storage(Construct):
                 "The buckets stay when the stack is deleted, since only one of"
                 " removal_policy=destroy and delete_data=true is set; set both to delete them.",
             )
-        self.key = _key(self, config, removal)
+        self.key = _key(self, config)
         self.logs = aws_s3.Bucket(
             self,
             "Logs",
@@ -107,7 +107,7 @@ def _work_days(config: OrchardConfig) -> int:
     return max(_WORK_DAYS, 1 + math.ceil(config.execution_timeout_minutes / (24 * 60)))
 
 
-def _key(scope: Construct, config: OrchardConfig, removal: RemovalPolicy) -> aws_kms.IKey | None:
+def _key(scope: Construct, config: OrchardConfig) -> aws_kms.IKey | None:
     if isinstance(config.kms, str):
         return aws_kms.Key.from_key_arn(scope, "Key", config.kms)
     if config.kms:
@@ -116,7 +116,8 @@ def _key(scope: Construct, config: OrchardConfig, removal: RemovalPolicy) -> aws
             "Key",
             description="Orchard's images, results and models",
             enable_key_rotation=True,
-            removal_policy=removal,
+            # Not with the stack, and not when `kms` is turned off: what it encrypted needs it.
+            removal_policy=RemovalPolicy.RETAIN,
         )
         for statement in _spot_disks():
             key.add_to_resource_policy(statement)

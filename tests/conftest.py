@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 # As the job does, before numpy is imported: more threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# xdist's processes ignore interrupts, and what a test starts to interrupt it would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ByRoom(LoadScopeScheduling):

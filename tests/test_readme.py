@@ -1,4 +1,4 @@
-"""What the README says to run is run, and what it says is printed is printed."""
+"""What the README and the pages of docs/ say to run is run, and what they say is printed is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from spark_job.receipts import RunReceipt
 from spark_job.summary import summarize
 
 REPOSITORY = Path(__file__).parents[1]
-README = (REPOSITORY / "README.md").read_text("utf-8")
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("deploying", "operating", "results", "rehearsal")),
+)
+README = "\n".join((REPOSITORY / page).read_text("utf-8") for page in PAGES)
 PYTHON = ".venv/bin/python"
 PER_LABEL = 3
 SPARING = "--max-reject-rate=1"  # of so few images the bad ones are too large a share
@@ -181,6 +185,22 @@ def test_make_knows_what_it_is_asked_for(command: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert ((REPOSITORY / page).parent / target).exists(), target
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text("utf-8").splitlines()) < 130
+
+
+def test_the_executions_in_the_docs_are_taken() -> None:
+    for given in re.findall(r"--input '(\{.*?\})'", README):
+        assert json.loads(given)["batch"]
 
 
 def test_commands_run_as_they_stand() -> None:

@@ -89,7 +89,14 @@ def permissions(request: Request, tags_of: TagsOf = lambda _: {}) -> list[Permis
     """
     if request.service == "elasticmapreduce":
         return list(_emr(request, tags_of))
-    by_service = {"s3": _s3, "states": _states, "sns": _sns, "events": _events}
+    by_service = {
+        "s3": _s3,
+        "states": _states,
+        "sns": _sns,
+        "events": _events,
+        "glue": _glue,
+        "monitoring": _monitoring,
+    }
     derive = by_service.get(request.service)
     return list(derive(request)) if derive else []
 
@@ -212,3 +219,21 @@ def _events(request: Request) -> Iterator[Permission]:
     region = request._scope[2]
     arn = f"arn:aws:events:{region}:{ACCOUNT}:rule/{rule}" if rule else "*"
     yield Permission(f"events:{request.operation}", arn)
+
+
+def _glue(request: Request) -> Iterator[Permission]:
+    body, region = request.json, request._scope[2]
+    where = f"arn:aws:glue:{region}:{ACCOUNT}"
+    resources = ["catalog"]
+    if "DatabaseName" in body:
+        resources.append(f"database/{body['DatabaseName']}")
+    if "TableName" in body:
+        resources.append(f"table/{body['DatabaseName']}/{body['TableName']}")
+    for resource in resources:
+        yield Permission(f"glue:{request.operation}", f"{where}:{resource}")
+
+
+def _monitoring(request: Request) -> Iterator[Permission]:
+    body = request.form or request.json
+    context = {"cloudwatch:namespace": body["Namespace"]} if "Namespace" in body else {}
+    yield Permission(f"cloudwatch:{request.operation}", "*", context)

@@ -39,14 +39,17 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 NOT_REHEARSED = (
+    "AWS::Athena::",
     "AWS::Budgets::",
     "AWS::CDK::Metadata",
     "AWS::CloudWatch::",
     "AWS::EC2::FlowLog",
     "AWS::EC2::SecurityGroupEgress",
     "AWS::EC2::SecurityGroupIngress",
+    "AWS::Glue::",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::TopicPolicy",
+    "AWS::SQS::QueuePolicy",
 )
 """Resource types that moto cannot make, or not whole, and that no other resource needs made."""
 
@@ -221,6 +224,14 @@ def _complete(endpoint: Endpoint, resources: Mapping[str, Any], references: Any,
         if kind == "AWS::StepFunctions::StateMachine":
             properties = clean_json(resource["Properties"], references)
             _make_state_machine(endpoint, properties, references[logical], pace)
+        elif kind == "AWS::Glue::Database":
+            properties = clean_json(resource["Properties"], references)
+            endpoint.client("glue").create_database(DatabaseInput=properties["DatabaseInput"])
+        elif kind == "AWS::Glue::Table":
+            properties = clean_json(resource["Properties"], references)
+            endpoint.client("glue").create_table(
+                DatabaseName=properties["DatabaseName"], TableInput=properties["TableInput"]
+            )
         elif kind == "AWS::S3::BucketPolicy":
             properties = clean_json(resource["Properties"], references)
             endpoint.bucket_policies[properties["Bucket"]] = properties["PolicyDocument"]

@@ -367,6 +367,8 @@ def _faulty(request: Request, environ: Environ, start: Any, effect: Effect) -> I
     if effect is Effect.CONFLICT:
         message = "A conflicting operation occurred during the upload; retry it."
         return _error(request, start, 409, "ConditionalRequestConflict", message)
+    if effect is Effect.THROTTLED:
+        return _error(request, start, 400, "ThrottlingException", "Rate exceeded")
     if effect is Effect.REFUSED:
         return _error(request, start, 400, "ValidationException", "The request was refused.")
     connection: socket.socket = environ["werkzeug.socket"]

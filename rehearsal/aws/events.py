@@ -24,7 +24,8 @@ def state_machine_targets(
     """Let rules start executions in the name of the target's role.
 
     moto knows no state machine as a target. A target receives the whole event; the ways to change
-    it first are not rehearsed, since no rule of the stack uses one.
+    it first are not rehearsed, since no rule of the stack uses one. An event that cannot be
+    delivered goes to the target's dead-letter queue at once.
 
     Parameters
     ----------
@@ -61,5 +62,11 @@ def _start(endpoint: Endpoint, target: dict[str, Any], event: dict[str, Any]) ->
             stateMachineArn=target["Arn"], name=str(uuid.uuid4()), input=json.dumps(event)
         )
     except ClientError as error:
+        # AWS tries again for a day first.
+        queue = target.get("DeadLetterConfig", {}).get("Arn", "")
+        if queue:
+            sqs = endpoint.client("sqs")
+            url = sqs.get_queue_url(QueueName=queue.rpartition(":")[2])["QueueUrl"]
+            sqs.send_message(QueueUrl=url, MessageBody=json.dumps(event))
         return str(error)
     return str(started["executionArn"])

@@ -20,6 +20,7 @@ class Effect(enum.Enum):
     RESET = "a connection that is reset"
     CONFLICT = "409 ConditionalRequestConflict"
     REFUSED = "400 ValidationException"
+    THROTTLED = "400 ThrottlingException"
 
 
 @dataclass

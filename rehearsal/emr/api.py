@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal.aws.calls import ACCOUNT, Request
 from rehearsal.emr.cluster_life import Life
-from rehearsal.emr.clusters import Cluster, Step
+from rehearsal.emr.clusters import Cluster, Shortage, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +51,8 @@ class LocalEmr:
         self._life = Life(
             endpoint, yarn, folder, narrate, lambda cluster: publish(cluster.state_change())
         )
+        self.shortages: list[Shortage] = []
+        """What the next clusters meet instead of instances; a test fills it."""
         self._numbers = itertools.count(1)
         self._threads: list[threading.Thread] = []
         endpoint.handlers["elasticmapreduce"] = self.handle
@@ -85,6 +87,9 @@ class LocalEmr:
             },
             "DescribeCluster": lambda body: {"Cluster": self._cluster(body).describe()},
             "ListClusters": self._list_clusters,
+            "ListInstanceFleets": lambda body: {
+                "InstanceFleets": self._cluster(body).describe_fleets()
+            },
             "TerminateJobFlows": self._terminate,
             "AddTags": self._add_tags,
             "PutAutoTerminationPolicy": self._put_idle_limit,
@@ -106,6 +111,7 @@ class LocalEmr:
         self._set_idle_limit(cluster, body.get("AutoTerminationPolicy"))
         self.clusters[cluster.cluster_id] = cluster
         self._append_steps(cluster, body.get("Steps", []))
+        cluster.shortage = self.shortages.pop(0) if self.shortages else None
         thread = threading.Thread(
             target=self._life.run_cluster, args=(cluster,), name=cluster.cluster_id, daemon=True
         )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rehearsal.emr import submit
+from rehearsal.emr.clusters import Shortage
 from rehearsal.emr.nodes import Node, NodePool, write_python
 
 if TYPE_CHECKING:
@@ -31,6 +32,16 @@ if TYPE_CHECKING:
     from rehearsal.aws.endpoint import Credentials, Endpoint
     from rehearsal.emr.clusters import Cluster, Step
     from rehearsal.emr.yarn import Yarn
+
+NO_CAPACITY = {
+    "Code": "INTERNAL_ERROR",
+    "Message": "Failed to start the job flow due to an internal error",
+}
+ERROR_DETAIL = {
+    "ErrorCode": "INTERNAL_ERROR_EC2_INSUFFICIENT_CAPACITY_AZ",
+    "ErrorMessage": "Instance type m5.xlarge is not available in eu-west-1a now.",
+}
+"""How EMR words that a zone has no instances, from its documentation."""
 
 STARTING_S = 1.0
 """How long a cluster stays in STARTING, in which EMR would find instances."""
@@ -74,7 +85,13 @@ class Life:
         nodes = self._pool.lend()
         failed = True
         try:
-            cluster.terminate.wait(STARTING_S)
+            cluster.terminate.wait(None if cluster.shortage is Shortage.LATE else STARTING_S)
+            if cluster.shortage is Shortage.LATE:
+                failed = False
+                return
+            if cluster.shortage is Shortage.ENDED:
+                cluster.reason, cluster.errors = dict(NO_CAPACITY), [dict(ERROR_DETAIL)]
+                return
             failed = not self._bootstrap(cluster, nodes)
             if not failed:
                 self._serve(cluster, nodes)

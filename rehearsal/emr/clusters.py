@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import threading
 import time
@@ -48,6 +49,13 @@ class Step:
         }
 
 
+class Shortage(enum.Enum):
+    """What a cluster meets where EC2 has no instances."""
+
+    LATE = "it stays STARTING"
+    ENDED = "it ends, and its details say why"
+
+
 @dataclass
 class Cluster:
     """One cluster."""
@@ -56,6 +64,7 @@ class Cluster:
     request: Mapping[str, Any]
     state: str = "STARTING"
     reason: dict[str, str] = field(default_factory=dict)
+    errors: list[dict[str, str]] = field(default_factory=list)
     created: float = field(default_factory=time.time)
     ready: float | None = None
     ended: float | None = None
@@ -64,6 +73,7 @@ class Cluster:
     idle_timeout_s: float | None = None
     idle_since: float = field(default_factory=time.time)
     terminate: threading.Event = field(default_factory=threading.Event)
+    shortage: Shortage | None = None
 
     @property
     def arn_suffix(self) -> str:
@@ -84,6 +94,7 @@ class Cluster:
             "Status": {
                 "State": self.state,
                 "StateChangeReason": self.reason,
+                **({"ErrorDetails": self.errors} if self.errors else {}),
                 "Timeline": _timeline(
                     CreationDateTime=self.created,
                     ReadyDateTime=self.ready,
@@ -97,6 +108,23 @@ class Cluster:
             "ServiceRole": self.request["ServiceRole"],
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()],
         }
+
+    def describe_fleets(self) -> list[dict[str, Any]]:
+        """Return its fleets as ``ListInstanceFleets`` does, of which EC2 gave all or none."""
+        late = self.state == "STARTING"
+        status = {
+            "State": "PROVISIONING" if late else "RUNNING",
+            "StateChangeReason": {"Message": "No instance could be had."} if late else {},
+        }
+        return [
+            {
+                "Id": f"if-{number}",
+                "Name": fleet.get("Name"),
+                "InstanceFleetType": fleet["InstanceFleetType"],
+                "Status": status,
+            }
+            for number, fleet in enumerate(self.request["Instances"].get("InstanceFleets", []))
+        ]
 
     def state_change(self) -> dict[str, Any]:
         """Return the detail of the event by which EMR reports its state."""

@@ -41,7 +41,6 @@ OVERRIDES: Mapping[str, str] = {
     "spark.yarn.report.interval": "500ms",
     "spark.yarn.scheduler.heartbeat.interval-ms": "500",
     "spark.ui.enabled": "false",
-    "spark.eventLog.enabled": "false",
     "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
     "spark.hadoop.fs.s3a.path.style.access": "true",
     "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",

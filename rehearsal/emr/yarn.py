@@ -86,6 +86,7 @@ class Yarn:
     def __init__(self, folder: Path, *, nodes: int = 2) -> None:
         self.folder = folder
         self.nodes = nodes
+        self._labels: Mapping[int, str] = {}
         self.conf_dir = folder / "conf"
         self._gateway: JavaGateway | None = None
         self._cluster: Any = None
@@ -117,7 +118,7 @@ class Yarn:
     def _start_services(self) -> None:
         jvm = self._jvm()
         conf = jvm.org.apache.hadoop.yarn.conf.YarnConfiguration()
-        for name, value in SETTINGS.items():
+        for name, value in {**SETTINGS, **self._label_settings()}.items():
             conf.set(name, value)
         self._cluster = jvm.org.apache.hadoop.yarn.server.MiniYARNCluster(
             "orchard", 1, self.nodes, 1, 1
@@ -132,7 +133,43 @@ class Yarn:
                 f"YARN's nodes did not come up in {START_TIMEOUT_S:.0f} s; "
                 f"see {self.folder / 'yarn.log'}."
             )
+        self._label_nodes()
         self._write_configuration()
+
+    def _label_settings(self) -> dict[str, str]:
+        """Return what makes labels count; unlike EMR's, Apache's YARN has none for drivers."""
+        if not self._labels:
+            return {}
+        queue = "yarn.scheduler.capacity.root"
+        whole = {
+            f"{where}.accessible-node-labels.{label}.capacity": "100"
+            for where in (queue, f"{queue}.default")
+            for label in set(self._labels.values())
+        }
+        return {
+            "yarn.node-labels.enabled": "true",
+            "yarn.node-labels.fs-store.root-dir": (self.folder / "node-labels").as_uri(),
+            f"{queue}.accessible-node-labels": "*",
+            f"{queue}.default.accessible-node-labels": "*",
+            **whole,
+        }
+
+    def _label_nodes(self) -> None:
+        if not self._labels:
+            return
+        jvm = self._jvm()
+        manager = self._cluster.getResourceManager().getRMContext().getNodeLabelManager()
+        labels = jvm.java.util.HashSet()
+        for label in set(self._labels.values()):
+            # Not exclusive: who asks for no label may use what is idle, as on EMR.
+            labels.add(jvm.org.apache.hadoop.yarn.api.records.NodeLabel.newInstance(label, False))
+        manager.addToCluserNodeLabels(labels)
+        of_nodes = jvm.java.util.HashMap()
+        for node, label in self._labels.items():
+            names = jvm.java.util.HashSet()
+            names.add(label)
+            of_nodes.put(self._cluster.getNodeManager(node).getNMContext().getNodeId(), names)
+        manager.replaceLabelsOnNode(of_nodes)
 
     def stop(self) -> None:
         """Stop YARN and everything that it started. Safe to call twice."""
@@ -152,9 +189,17 @@ class Yarn:
         # A YARN that starts again in this folder must not find the last one's containers.
         shutil.rmtree(self.folder / "target", ignore_errors=True)
 
-    def restart(self) -> None:
-        """Start anew, with every node back and no application."""
+    def restart(self, labels: Mapping[int, str] | None = None) -> None:
+        """Start anew, with every node back and no application.
+
+        Parameters
+        ----------
+        labels
+            The label of each node, which EMR gives by the node's market; none when not given.
+        """
         self.stop()
+        self._labels = labels or {}
+        shutil.rmtree(self.folder / "node-labels", ignore_errors=True)
         self.start()
 
     def ports(self) -> dict[int, int]:

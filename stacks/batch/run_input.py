@@ -2,25 +2,34 @@
 
 The States Language has no regular expressions and cannot list an object's keys. Two of its
 functions do instead: splitting a name at every allowed character leaves what is not allowed, and
-merging the input into the defaults adds a field for every key that is not among them.
+merging the input into the defaults adds a field for every key that is not among them. It cannot
+leave an argument of the job out either: what an execution does not say is `NONE`.
 """
 
 from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from spark_job.contract import IMAGES
-from stacks.states import failure, format_string, neither
+from spark_job import contract
+from spark_job.contract import IMAGES, NONE
+from stacks.states import either, failure, format_string, neither
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_s3
+
     from stacks.config import OrchardConfig
     from stacks.states import State, States
 
 _NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "._-"
 NAME_IN_WORDS: Final = "letters, digits, dots, underscores and hyphens, first a letter or digit"
 REFUSED: Final = "InputRefused"
+NETWORKS: Final = tuple(
+    sorted(card.parent.name for card in Path(contract.__file__).parent.glob("networks/*/card.json"))
+)
+"""The networks that are shipped with the job."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Field:
     computed: bool = False
 
 
-def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
+def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ...]:
     """Return the allow-list: an execution can say this, within these bounds, and no more."""
     return (
         Field(
@@ -69,6 +78,44 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
             _number("$.settings.variance", NumericGreaterThan=0, NumericLessThanEquals=1),
         ),
         Field(
+            "components",
+            NONE,
+            "a whole number from 1 to 100000",
+            either(_none("components"), _whole("components", 1, 100_000)),
+        ),
+        _truth("standardize"),
+        Field(
+            "network",
+            NONE,
+            "one of " + ", ".join(NETWORKS),
+            _one_of("$.settings.network", (NONE, *NETWORKS)),
+        ),
+        _truth("full_decode"),
+        Field(
+            "manifest",
+            NONE,
+            f"a CSV or Parquet of the data bucket below {IMAGES}/, such as"
+            f" s3://DATA_BUCKET/{IMAGES}/2026-11-20.csv",
+            either(
+                _none("manifest"),
+                *(
+                    {
+                        "Variable": "$.settings.manifest",
+                        "StringMatches": f"s3://{data.bucket_name}/{IMAGES}/*.{suffix}",
+                    }
+                    for suffix in ("csv", "parquet")
+                ),
+            ),
+        ),
+        Field(
+            "max_pixels",
+            NONE,
+            "a whole number from 1 to 1000000000",
+            either(_none("max_pixels"), _whole("max_pixels", 1, 1_000_000_000)),
+        ),
+        _truth("allow_unsupported"),
+        _truth("csv"),
+        Field(
             "max_reject_rate",
             config.max_reject_rate,
             "a number from 0 to 1",
@@ -84,9 +131,9 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
         ),
         Field(
             "instance_type",
-            config.core_types[0],
-            "one of " + ", ".join(config.core_types),
-            _one_of("$.settings.instance_type", config.core_types),
+            config.types[0],
+            "one of " + ", ".join(config.types),
+            _one_of("$.settings.instance_type", config.types),
         ),
         Field(
             "spot",
@@ -99,18 +146,22 @@ def input_fields(config: OrchardConfig) -> tuple[Field, ...]:
     )
 
 
-def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
+def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refused: str) -> States:
     """Return the states from ``CheckInput`` on.
 
     Parameters
     ----------
+    config
+        The deployment's configuration.
+    data
+        The bucket of the images.
     then
         The state that follows an input in order, with ``$.run`` (the run's name, which is the
         execution's), ``$.input`` and ``$.settings`` (the input over the defaults).
     refused
         The state that follows any other, with ``$.failure``.
     """
-    fields = input_fields(config)
+    fields = input_fields(config, data)
     return {
         "CheckInput": {
             "Type": "Choice",
@@ -161,6 +212,11 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
                     f"States.ArrayContains(States.ArrayRange(1, {config.max_core_instances}, 1),"
                     " $.settings.core_instances)"
                 ),
+                # As texts, of which a whole number is one without a dot or an exponent.
+                **{
+                    f"{name}.$": f"States.JsonToString($.settings.{name})"
+                    for name in ("components", "max_pixels")
+                },
             },
             "ResultPath": "$.checks",
             "Next": "CheckSettings",
@@ -176,9 +232,34 @@ def check_input(config: OrchardConfig, *, then: str, refused: str) -> States:
                 },
                 {**neither(is_name("$.run", "$.checks.run")), "Next": "RefuseRun"},
                 *({**neither(field.accepted), "Next": _refuser(field.name)} for field in fields),
+                {
+                    "And": [
+                        {"Variable": "$.input.variance", "IsPresent": True},
+                        {"Variable": "$.settings.components", "IsNumeric": True},
+                    ],
+                    "Next": "RefuseTwoRules",
+                },
+                {
+                    "Variable": "$.settings.components",
+                    "IsNumeric": True,
+                    "Next": "UseComponents",
+                },
             ],
             "Default": then,
         },
+        "UseComponents": {
+            "Type": "Pass",
+            "Result": NONE,
+            "ResultPath": "$.settings.variance",
+            "Next": then,
+        },
+        "RefuseTwoRules": _refuse(
+            refused,
+            "variance is {} and components is {}; each says how many components to keep: say one"
+            " of them.",
+            "$.input.variance",
+            "$.settings.components",
+        ),
         **{
             _refuser(field.name): _refuse(
                 refused,
@@ -230,6 +311,30 @@ def is_name(path: str, parts: str) -> State:
             {"Variable": path, "StringEquals": ""},
             *({"Variable": path, "StringMatches": f"{first}*"} for first in "._-"),
         ),
+    )
+
+
+def _truth(name: str) -> Field:
+    """Return a field that the job has a default for."""
+    return Field(
+        name,
+        NONE,
+        "true or false",
+        either(_none(name), {"Variable": f"$.settings.{name}", "IsBoolean": True}),
+    )
+
+
+def _none(name: str) -> State:
+    return {"Variable": f"$.settings.{name}", "StringEquals": NONE}
+
+
+def _whole(name: str, low: int, high: int) -> State:
+    text = f"$.checks.{name}"
+    return _all(
+        {"Variable": f"$.settings.{name}", "IsNumeric": True},
+        {"Variable": f"$.settings.{name}", "NumericGreaterThanEquals": low},
+        {"Variable": f"$.settings.{name}", "NumericLessThanEquals": high},
+        neither(*({"Variable": text, "StringMatches": f"*{sign}*"} for sign in (".", "e", "E"))),
     )
 
 

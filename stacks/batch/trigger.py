@@ -29,7 +29,7 @@ from stacks.states import (
 )
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_s3, aws_sns
+    from aws_cdk import aws_s3, aws_sns, aws_sqs
     from aws_cdk import aws_stepfunctions as sfn
 
     from stacks.config import OrchardConfig
@@ -58,6 +58,7 @@ class Trigger(Construct):
         state_machine: sfn.StateMachine,
         bucket: aws_s3.IBucket,
         topic: aws_sns.ITopic,
+        undelivered: aws_sqs.IQueue,
     ) -> None:
         super().__init__(scope, construct_id)
         self.executions = Stack.of(self).format_arn(
@@ -92,7 +93,7 @@ class Trigger(Construct):
                     "object": {"key": [{"wildcard": f"{IMAGES}/*/{READY}"}]},
                 },
             ),
-            targets=[on_event(self.state_machine)],
+            targets=[on_event(self.state_machine, undelivered)],
         )
 
 

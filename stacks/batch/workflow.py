@@ -1,9 +1,10 @@
 """The state machine that runs one batch: check, create a cluster, run the job, end the cluster.
 
-    CheckInput -> CheckImages -> CreateCluster -> RunJob -> TerminateCluster -> NotifySuccess
+    CheckInput -> CheckImages -> Admission -> CreateCluster -> wait -> RunJob -> TerminateCluster
+        -> NotifySuccess
 
 with a way from every state to words about what failed, and from every state after the cluster's
-creation through its termination. `docs/state-machine.svg` is drawn from what this module makes.
+creation through its termination. `docs/state-machines.md` is drawn from it.
 
 The tests run it in moto's interpreter and hold its calls against AWS's own models. What neither
 shows, such as the texts of EMR's errors, is from AWS's documentation and not tried on AWS.
@@ -11,18 +12,22 @@ shows, such as the texts of EMR's errors, is from AWS's documentation and not tr
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
+from aws_cdk import Stack
 from constructs import Construct
 
-from spark_job.contract import EXTENSIONS, run_folder
+from spark_job.contract import EXTENSIONS
+from stacks.batch.admission import admit
+from stacks.batch.publication import tell_published
 from stacks.batch.run_input import check_input
 from stacks.emr.cluster import Cluster
 from stacks.emr.creation import create_cluster
 from stacks.emr.failures import describe_failure
+from stacks.emr.job import run_job, terminate_failed_cluster
 from stacks.states import (
     RETRY_BRIEFLY,
-    RETRY_PATIENTLY,
     catch,
     format_string,
     make_state_machine,
@@ -32,6 +37,8 @@ from stacks.states import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aws_cdk import aws_s3, aws_sns
 
     from stacks.artifacts import Artifacts
@@ -83,21 +90,24 @@ class Workflow(Construct):
             network=network,
         )
         states: States = {
-            **check_input(config, then="CheckImages", refused="NotifyFailure"),
-            **_check_images(storage.data),
-            **create_cluster(config, cluster.request, then="RunJob"),
-            **_run_job(config, _arguments(artifacts, storage.data)),
+            **check_input(config, storage.data, then="CheckImages", refused="NotifyFailure"),
+            **_check_images(storage.data, then="Admission"),
+            **admit(config, topic, then="ChooseType"),
+            **create_cluster(config, Stack.of(self).region, cluster.request, then="BeginJob"),
+            **run_job(
+                config, _arguments(artifacts, storage.data), storage.logs, then="ReadReceipt"
+            ),
             **describe_failure(
                 config, data=storage.data, logs=storage.logs, then="TerminateFailedCluster"
             ),
-            **_terminate_failed_cluster(config),
-            **_notify_success(topic, storage.data),
+            **terminate_failed_cluster(config),
+            **tell_published(topic, storage.data),
             **notify_failure(topic, "Orchard: a batch failed"),
         }
         self.definition: State = {
             "Comment": "Runs one batch of images on a cluster of its own.",
             "StartAt": "CheckInput",
-            "TimeoutSeconds": 60 * config.execution_timeout_minutes,
+            "TimeoutSeconds": 60 * (config.wait_timeout_minutes + config.execution_timeout_minutes),
             "States": states,
         }
         self.state_machine = make_state_machine(
@@ -105,7 +115,7 @@ class Workflow(Construct):
         )
 
 
-def _check_images(data: aws_s3.IBucket) -> States:
+def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
     listing = "$.listing.text"
     return {
         "CheckImages": {
@@ -133,13 +143,13 @@ def _check_images(data: aws_s3.IBucket) -> States:
                     "Or": [
                         *(
                             {"Variable": listing, "StringMatches": f"*.{suffix}*"}
-                            for lower in EXTENSIONS
-                            for suffix in (lower, lower.upper())
+                            for extension in EXTENSIONS
+                            for suffix in _spellings(extension)
                         ),
                         # No image among the first names proves nothing: the job lists them all.
                         {"Variable": "$.listing.more", "BooleanEquals": True},
                     ],
-                    "Next": "ChooseCapacity",
+                    "Next": then,
                 }
             ],
             "Default": "TellNoImages",
@@ -166,43 +176,9 @@ def _check_images(data: aws_s3.IBucket) -> States:
     }
 
 
-def _run_job(config: OrchardConfig, arguments: str) -> States:
-    return {
-        "RunJob": {
-            "Type": "Task",
-            # Steps may be added while the cluster starts; the wait is for both.
-            "Resource": service("elasticmapreduce:addStep.sync"),
-            "Parameters": {
-                "ClusterId.$": "$.cluster.id",
-                "Step": {
-                    "Name.$": format_string("Batch {}", "$.settings.batch"),
-                    # The cluster stays for the failure to be described; this machine ends it.
-                    "ActionOnFailure": "CONTINUE",
-                    "HadoopJarStep": {"Jar": "command-runner.jar", "Args.$": arguments},
-                },
-            },
-            "TimeoutSeconds": 60 * config.job_timeout_minutes,
-            "ResultPath": None,
-            "Catch": catch("DescribeFailure"),
-            "Next": "TerminateCluster",
-        },
-        "TerminateCluster": {
-            **_terminate(),
-            "Catch": catch("TellClusterLeft"),
-            "Next": "NotifySuccess",
-        },
-        "TellClusterLeft": record_failure(
-            "NotifyFailure",
-            "ClusterNotTerminated",
-            "Batch {} is done and published, but its cluster {} could not be terminated ({}). It is"
-            f" paid for until the janitor ends it, or itself after {config.idle_timeout_minutes}"
-            " idle minutes; to be sure, run: aws emr terminate-clusters --cluster-ids {}",
-            "$.settings.batch",
-            "$.cluster.id",
-            "$.error.Cause",
-            "$.cluster.id",
-        ),
-    }
+def _spellings(extension: str) -> Iterator[str]:
+    """Yield an extension in every mixture of small and capital letters: there is no other way."""
+    return map("".join, product(*((letter, letter.upper()) for letter in extension)))
 
 
 def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
@@ -231,71 +207,31 @@ def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
         "$.settings.pca",
         "'--variance'",
         format_string("{}", "$.settings.variance"),
+        "'--components'",
+        format_string("{}", "$.settings.components"),
+        "'--standardize'",
+        format_string("{}", "$.settings.standardize"),
+        "'--network'",
+        "$.settings.network",
+        "'--full-decode'",
+        format_string("{}", "$.settings.full_decode"),
+        "'--manifest'",
+        "$.settings.manifest",
+        "'--max-pixels'",
+        format_string("{}", "$.settings.max_pixels"),
         "'--max-reject-rate'",
         format_string("{}", "$.settings.max_reject_rate"),
+        "'--allow-unsupported'",
+        format_string("{}", "$.settings.allow_unsupported"),
+        "'--csv'",
+        format_string("{}", "$.settings.csv"),
+        "'--billed-since'",
+        "$.capacity.since",
+        "'--nodes'",
+        format_string("{}", "$.settings.core_instances"),
+        "'--node-price'",
+        "$.capacity.node_price",
+        "'--primary-price'",
+        "$.prices.primary",
     )
     return f"States.Array({', '.join(command)})"
-
-
-def _terminate_failed_cluster(config: OrchardConfig) -> States:
-    return {
-        "TerminateFailedCluster": {
-            **_terminate(),
-            "Catch": catch("TellFailedClusterLeft"),
-            "Next": "NotifyFailure",
-        },
-        "TellFailedClusterLeft": record_failure(
-            "NotifyFailure",
-            "ClusterNotTerminated",
-            "{} Moreover, cluster {} could not be terminated ({}). It is paid for until the janitor"
-            f" ends it, or itself after {config.idle_timeout_minutes} idle minutes; to be sure,"
-            " run: aws emr terminate-clusters --cluster-ids {}",
-            "$.failure.message",
-            "$.cluster.id",
-            "$.error.Cause",
-            "$.cluster.id",
-        ),
-    }
-
-
-def _terminate() -> State:
-    # Terminating a cluster twice, or one that has ended, is no error: it may be retried at will.
-    return {
-        "Type": "Task",
-        "Resource": service("elasticmapreduce:terminateCluster"),
-        "Parameters": {"ClusterId.$": "$.cluster.id"},
-        "ResultPath": None,
-        "Retry": RETRY_PATIENTLY,
-    }
-
-
-def _notify_success(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
-    results = format_string(
-        f"s3://{{}}/{run_folder('{}', '{}')}/",
-        f"'{data.bucket_name}'",
-        "$.settings.batch",
-        "$.run",
-    )
-    return {
-        "NotifySuccess": {
-            "Type": "Task",
-            "Resource": service("sns:publish"),
-            "Parameters": {
-                "TopicArn": topic.topic_arn,
-                "Subject": "Orchard: a batch is published",
-                "Message.$": format_string(
-                    "Batch {} is published: {}", "$.settings.batch", results
-                ),
-            },
-            "ResultPath": None,
-            "Retry": RETRY_BRIEFLY,
-            # A published batch is a success, whether or not anyone could be told.
-            "Catch": catch("Done"),
-            "Next": "Done",
-        },
-        "Done": {
-            "Type": "Pass",
-            "Parameters": {"batch.$": "$.settings.batch", "run.$": "$.run", "results.$": results},
-            "End": True,
-        },
-    }

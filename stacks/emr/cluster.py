@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from aws_cdk import Stack, aws_emr
+from aws_cdk import RemovalPolicy, Stack, aws_emr
 from constructs import Construct
 
 from stacks.config import cluster_name_prefix, cluster_tags
@@ -13,10 +13,6 @@ from stacks.emr.spark_settings import configurations
 from stacks.identity import EMR_LOGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from aws_cdk import aws_kms
-
     from stacks.artifacts import Artifacts
     from stacks.config import OrchardConfig
     from stacks.identity import Identity
@@ -31,7 +27,7 @@ class Cluster(Construct):
     ----------
     request
         EMR's RunJobFlow, in the words of its API. What an execution may choose comes by JSONPath:
-        ``$.run``, ``$.settings`` and ``$.capacity`` (see :func:`capacity`).
+        ``$.run``, ``$.settings``, ``$.shape`` and ``$.capacity`` (see :mod:`stacks.emr.capacity`).
     """
 
     def __init__(
@@ -50,8 +46,12 @@ class Cluster(Construct):
         security = aws_emr.CfnSecurityConfiguration(
             self,
             "Security",
-            security_configuration=security_configuration(storage.key, config.tls_certificates),
+            security_configuration=security_configuration(
+                storage.key.key_arn if storage.key else None, config.tls_certificates
+            ),
         )
+        # An execution that waits for its turn goes on to name the one it was started with.
+        security.apply_removal_policy(RemovalPolicy.RETAIN)
         tags = cluster_tags(stack.stack_name, config)
         self.request: dict[str, Any] = {
             # The janitor finds the cluster of an execution that is gone by this name.
@@ -67,28 +67,12 @@ class Cluster(Construct):
                 "KeepJobFlowAliveWhenNoSteps": True,
                 # Protection would only stand in the way of every net that ends a cluster.
                 "TerminationProtected": False,
-                # EMR takes the subnet that can give the whole fleet.
+                # EMR takes the zone that can give the whole fleet.
                 "Ec2SubnetIds": network.subnet_ids,
                 "EmrManagedMasterSecurityGroup": network.primary_group.security_group_id,
                 "EmrManagedSlaveSecurityGroup": network.core_group.security_group_id,
                 "ServiceAccessSecurityGroup": network.service_group.security_group_id,
-                "InstanceFleets": [
-                    {
-                        "Name": "Primary",
-                        "InstanceFleetType": "MASTER",
-                        # Never on Spot: losing it loses the cluster.
-                        "TargetOnDemandCapacity": 1,
-                        "InstanceTypeConfigs": [_instances(config.primary_type, config)],
-                    },
-                    {
-                        "Name": "Core",
-                        "InstanceFleetType": "CORE",
-                        "TargetOnDemandCapacity.$": "$.capacity.on_demand",
-                        "TargetSpotCapacity.$": "$.capacity.spot",
-                        "InstanceTypeConfigs.$": "$.capacity.instances",
-                        "LaunchSpecifications.$": "$.capacity.launch",
-                    },
-                ],
+                "InstanceFleets.$": "$.capacity.fleets",
             },
             # One job for one cluster: what it may use is what the settings below divide.
             "StepConcurrencyLevel": 1,
@@ -108,7 +92,7 @@ class Cluster(Construct):
                     },
                 }
             ],
-            "Configurations": configurations(config, stack.region),
+            "Configurations": configurations(config, stack.region, storage.logs),
             "Tags": [
                 *({"Key": key, "Value": value} for key, value in tags.items()),
                 {"Key": "orchard-batch", "Value.$": "$.settings.batch"},
@@ -125,60 +109,7 @@ class Cluster(Construct):
             }
 
 
-def capacity(config: OrchardConfig, *, spot: bool, instance_types: Sequence[str]) -> dict[str, Any]:
-    """Return the core fleet's capacity, which :attr:`Cluster.request` reads from ``$.capacity``.
-
-    Parameters
-    ----------
-    config
-        The deployment's configuration.
-    spot
-        Whether the nodes are Spot ones.
-    instance_types
-        The types that EMR chooses from; one that begins with ``$`` is a JSONPath.
-    """
-    asked, none = ("spot", "on_demand") if spot else ("on_demand", "spot")
-    return {
-        f"{asked}.$": "$.settings.core_instances",
-        none: 0,
-        "instances": [_instances(instance_type, config) for instance_type in instance_types],
-        "launch": _SPOT if spot else _ON_DEMAND,
-    }
-
-
-_ON_DEMAND: Final = {"OnDemandSpecification": {"AllocationStrategy": "lowest-price"}}
-_SPOT: Final = {
-    "SpotSpecification": {
-        # The cheapest of the pools that are unlikely to be taken back.
-        "AllocationStrategy": "price-capacity-optimized",
-        "TimeoutDurationMinutes": 15,
-        # A batch that costs more is better than one that never runs.
-        "TimeoutAction": "SWITCH_TO_ON_DEMAND",
-    }
-}
-
-
-def _instances(instance_type: str, config: OrchardConfig) -> dict[str, Any]:
-    name = "InstanceType.$" if instance_type.startswith("$") else "InstanceType"
-    return {
-        name: instance_type,
-        # All types of a fleet are of one size, so a unit of capacity is one node.
-        "WeightedCapacity": 1,
-        "EbsConfiguration": {
-            "EbsBlockDeviceConfigs": [
-                {
-                    "VolumeSpecification": {
-                        "VolumeType": "gp3",
-                        "SizeInGB": config.node_volume_gib,
-                    },
-                    "VolumesPerInstance": 1,
-                }
-            ]
-        },
-    }
-
-
-def security_configuration(key: aws_kms.IKey | None, certificates: str | None) -> dict[str, Any]:
+def security_configuration(key: str | None, certificates: str | None) -> dict[str, Any]:
     """Return EMR's security configuration: encryption, and IMDSv2 only.
 
     Without a key, S3 encrypts what EMR writes, and Spark what it spills (``spark.io.encryption``).
@@ -190,19 +121,19 @@ def security_configuration(key: aws_kms.IKey | None, certificates: str | None) -
     Parameters
     ----------
     key
-        The key of the data, if it has one.
+        The ARN of the data's key, if they have one.
     certificates
         The zip of PEM certificates in S3, if there is one.
     """
     at_rest: dict[str, Any] = {
         "S3EncryptionConfiguration": {"EncryptionMode": "SSE-S3"}
         if key is None
-        else {"EncryptionMode": "SSE-KMS", "AwsKmsKey": key.key_arn}
+        else {"EncryptionMode": "SSE-KMS", "AwsKmsKey": key}
     }
     if key is not None:
         at_rest["LocalDiskEncryptionConfiguration"] = {
             "EncryptionKeyProviderType": "AwsKms",
-            "AwsKmsKey": key.key_arn,
+            "AwsKmsKey": key,
             "EnableEbsEncryption": True,
         }
     encryption: dict[str, Any] = {

@@ -1,63 +1,48 @@
-"""The states that create an execution's cluster, of the size and on the market it asked for."""
+"""The states that create an execution's cluster, wait for it, and try once more without it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from stacks.emr.cluster import capacity
-from stacks.states import catch, record_failure, service
+from stacks.emr.capacity import choose_capacity
+from stacks.emr.failures import ENDED, STATUS, was_throttled
+from stacks.states import RETRY_BRIEFLY, RETRY_PATIENTLY, catch, record_failure, service
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from stacks.config import OrchardConfig
     from stacks.states import State, States
 
-_THROTTLED: Final = ("*Rate exceeded*", "*ThrottlingException*")
-_MOST_ATTEMPTS: Final = 20
+_SECONDS_BETWEEN_LOOKS: Final = 30
+
+# What may go well with other types: EC2 had none of these, or lost them. (EMR gives the capacity
+# errors of an availability zone, INTERNAL_ERROR_EC2_INSUFFICIENT_CAPACITY_AZ, as INTERNAL_ERROR.)
+_WORTH_A_SECOND_TRY: Final = (
+    "INTERNAL_ERROR",
+    "INSTANCE_FLEET_TIMEOUT",
+    "INSTANCE_FAILURE",
+    "VALIDATION_ERROR",
+)
 
 
-def create_cluster(config: OrchardConfig, request: dict[str, Any], *, then: str) -> States:
-    """Return the states from ``ChooseCapacity`` on.
+def create_cluster(
+    config: OrchardConfig, region: str, request: dict[str, Any], *, then: str
+) -> States:
+    """Return the states from ``ChooseType`` on.
 
     Parameters
     ----------
     config
         The deployment's configuration.
+    region
+        Where, for the prices.
     request
         See :attr:`stacks.emr.cluster.Cluster.request`.
     then
-        The state that follows with ``$.cluster.id``; without a cluster it is ``NotifyFailure``.
+        The state that follows with ``$.cluster.id`` of a cluster that is ready. Without a cluster
+        it is ``NotifyFailure``, with one that will not do ``TerminateFailedCluster``.
     """
-
-    def choose(*, spot: bool, instance_types: tuple[str, ...]) -> State:
-        return {
-            "Type": "Pass",
-            # Only what is needed from here on: the listing stays behind.
-            "Parameters": {
-                "run.$": "$.run",
-                "settings.$": "$.settings",
-                "capacity": capacity(config, spot=spot, instance_types=instance_types),
-                "attempts": 0,
-            },
-            "Next": "CreateCluster",
-        }
-
-    chosen = ("$.settings.instance_type",)
-    on_spot = {"Variable": "$.settings.spot", "BooleanEquals": True}
-    one_type = {"Variable": "$.input.instance_type", "IsPresent": True}
     return {
-        "ChooseCapacity": {
-            "Type": "Choice",
-            "Choices": [
-                {"And": [on_spot, one_type], "Next": "SpotOfOneType"},
-                {**on_spot, "Next": "SpotOfAnyType"},
-            ],
-            "Default": "OnDemand",
-        },
-        "OnDemand": choose(spot=False, instance_types=chosen),
-        "SpotOfOneType": choose(spot=True, instance_types=chosen),
-        "SpotOfAnyType": choose(spot=True, instance_types=config.core_types),
+        **choose_capacity(config, region, then="CreateCluster"),
         # Not `.sync`: it returns the cluster's id at once, so that every failure from here on
         # knows what to terminate. Not retried: a request that failed may still have been heard,
         # and a second one would be a second cluster. (The janitor looks for such a first one.)
@@ -68,37 +53,26 @@ def create_cluster(config: OrchardConfig, request: dict[str, Any], *, then: str)
             "ResultSelector": {"id.$": "$.ClusterId"},
             "ResultPath": "$.cluster",
             "Catch": catch("WasItThrottled"),
-            "Next": then,
+            "Next": "BeginToLook",
         },
         # A throttled request is the exception: it was turned away before anything was made of it.
         # Its error has no name of its own that could be retried.
         "WasItThrottled": {
             "Type": "Choice",
-            "Choices": [
-                {
-                    "And": [
-                        {"Variable": "$.attempts", "NumericLessThan": _MOST_ATTEMPTS},
-                        {
-                            "Or": [
-                                {"Variable": "$.error.Cause", "StringMatches": pattern}
-                                for pattern in _THROTTLED
-                            ]
-                        },
-                    ],
-                    "Next": "WaitForEmr",
-                }
-            ],
+            "Choices": [{**was_throttled("$.capacity.throttled"), "Next": "WaitForEmr"}],
             "Default": "TellNoCluster",
         },
         "WaitForEmr": {"Type": "Wait", "Seconds": 15, "Next": "CountAttempt"},
         "CountAttempt": {
             "Type": "Pass",
-            "Parameters": {
-                "run.$": "$.run",
-                "settings.$": "$.settings",
-                "capacity.$": "$.capacity",
-                "attempts.$": "States.MathAdd($.attempts, 1)",
-            },
+            "Parameters": {"count.$": "States.MathAdd($.capacity.throttled, 1)"},
+            "ResultPath": "$.throttled",
+            "Next": "KeepCount",
+        },
+        "KeepCount": {
+            "Type": "Pass",
+            "InputPath": "$.throttled.count",
+            "ResultPath": "$.capacity.throttled",
             "Next": "CreateCluster",
         },
         "TellNoCluster": record_failure(
@@ -107,5 +81,154 @@ def create_cluster(config: OrchardConfig, request: dict[str, Any], *, then: str)
             "Batch {} was not started, for EMR made no cluster: {}",
             "$.settings.batch",
             "$.error.Cause",
+        ),
+        **_wait_for_cluster(config, then),
+        **_give_up(config),
+    }
+
+
+def _wait_for_cluster(config: OrchardConfig, then: str) -> States:
+    looks = 60 * config.start_timeout_minutes // _SECONDS_BETWEEN_LOOKS
+    state = f"{STATUS}.State"
+    return {
+        "BeginToLook": {
+            "Type": "Pass",
+            "Result": {"count": 0},
+            "ResultPath": "$.looks",
+            "Next": "WaitForNodes",
+        },
+        "WaitForNodes": {
+            "Type": "Wait",
+            "Seconds": _SECONDS_BETWEEN_LOOKS,
+            "Next": "LookAtCluster",
+        },
+        "LookAtCluster": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:emr:describeCluster"),
+            "Parameters": {"ClusterId.$": "$.cluster.id"},
+            "ResultSelector": {"Cluster": {"Status.$": "$.Cluster.Status"}},
+            "ResultPath": "$.described",
+            "Retry": RETRY_PATIENTLY,
+            "Catch": catch("DescribeFailure"),
+            "Next": "IsItReady",
+        },
+        "IsItReady": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Or": [
+                        {"Variable": state, "StringEquals": ready}
+                        for ready in ("RUNNING", "WAITING")
+                    ],
+                    "Next": then,
+                },
+                {
+                    "Or": [{"Variable": state, "StringEquals": ended} for ended in ENDED],
+                    "Next": "IsItWorthASecondTry",
+                },
+                {
+                    "Variable": "$.looks.count",
+                    "NumericGreaterThanEquals": looks,
+                    "Next": "AskWhyItIsLate",
+                },
+            ],
+            "Default": "CountLook",
+        },
+        "CountLook": {
+            "Type": "Pass",
+            "Parameters": {"count.$": "States.MathAdd($.looks.count, 1)"},
+            "ResultPath": "$.looks",
+            "Next": "WaitForNodes",
+        },
+    }
+
+
+def _give_up(config: OrchardConfig) -> States:
+    """Return what follows a cluster that is late, or that ended before it was ready."""
+    code = f"{STATUS}.StateChangeReason.Code"
+    minutes = config.start_timeout_minutes
+    first: State = {"Variable": "$.capacity.attempt", "NumericEquals": 1}
+    return {
+        "IsItWorthASecondTry": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "And": [
+                        first,
+                        {"Variable": code, "IsPresent": True},
+                        {
+                            "Or": [
+                                {"Variable": code, "StringEquals": known}
+                                for known in _WORTH_A_SECOND_TRY
+                            ]
+                        },
+                    ],
+                    "Next": "EndFirstCluster",
+                }
+            ],
+            "Default": "ItEndedEarly",
+        },
+        "ItEndedEarly": {
+            "Type": "Pass",
+            "Result": {
+                "Error": "ClusterEnded",
+                "Cause": "the cluster ended before it was ready, and EMR says no more",
+            },
+            "ResultPath": "$.error",
+            "Next": "DescribeCluster",
+        },
+        "AskWhyItIsLate": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:emr:listInstanceFleets"),
+            "Parameters": {"ClusterId.$": "$.cluster.id"},
+            "ResultSelector": {"said.$": "$.InstanceFleets[*].Status.StateChangeReason.Message"},
+            "ResultPath": "$.fleets",
+            "Retry": RETRY_BRIEFLY,
+            "Catch": catch("TheySayNothing", "$.unread"),
+            "Next": "IsItTheFirstTry",
+        },
+        "TheySayNothing": {
+            "Type": "Pass",
+            "Result": {"said": []},
+            "ResultPath": "$.fleets",
+            "Next": "IsItTheFirstTry",
+        },
+        "IsItTheFirstTry": {
+            "Type": "Choice",
+            "Choices": [{**first, "Next": "EndFirstCluster"}],
+            "Default": "TellLate",
+        },
+        "TellLate": record_failure(
+            "TerminateFailedCluster",
+            "NoCapacity",
+            f"Batch {{}} was not run, for two clusters did not start ({minutes} minutes are given"
+            " to each), the first with the nodes asked for, the second with larger ones on demand."
+            " Of these EMR says: {}. EC2 seems to have too few such nodes just now: start"
+            " the batch again later, with another instance_type, or with fewer core_instances;"
+            " or give the deployment more types (instance_types) or zones.",
+            "$.settings.batch",
+            "States.JsonToString($.fleets.said)",
+        ),
+        "EndFirstCluster": {
+            "Type": "Task",
+            "Resource": service("elasticmapreduce:terminateCluster"),
+            "Parameters": {"ClusterId.$": "$.cluster.id"},
+            "ResultPath": None,
+            "Retry": RETRY_PATIENTLY,
+            # Two clusters of one batch would be paid for: rather none.
+            "Catch": catch("TellFirstClusterLeft"),
+            "Next": "UseOtherTypes",
+        },
+        "TellFirstClusterLeft": record_failure(
+            "NotifyFailure",
+            "ClusterNotTerminated",
+            "Batch {} was not run: its cluster {} did not start and could not be terminated ({})."
+            f" It is paid for until the janitor ends it, or itself after"
+            f" {config.idle_timeout_minutes} idle minutes; to be sure, run: aws emr"
+            " terminate-clusters --cluster-ids {}",
+            "$.settings.batch",
+            "$.cluster.id",
+            "$.error.Cause",
+            "$.cluster.id",
         ),
     }

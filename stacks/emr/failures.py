@@ -16,19 +16,28 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3
 
     from stacks.config import OrchardConfig
-    from stacks.states import States
+    from stacks.states import State, States
 
 JOB: Final = "JobFailed"
 CLUSTER: Final = "ClusterFailed"
 
 _LOGS: Final = "(Logs: s3://{}/" + EMR_LOGS + "{}/)"
 
-# Either may be missing from EMR's answer, and a selector of a missing path could not be caught: the
+STATUS: Final = "$.described.Cluster.Status"
+"""Where the states that describe a cluster leave its status."""
+
+ENDED: Final = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
+
+# Each may be missing from EMR's answer, and a selector of a missing path could not be caught: the
 # answers are kept whole, and Choice states look whether these are there.
-_REASON: Final = "$.described.Cluster.Status.StateChangeReason"
+_REASON: Final = f"{STATUS}.StateChangeReason"
+_ERROR: Final = f"{STATUS}.ErrorDetails[0].ErrorMessage"
 _DETAILS: Final = "$.listed.Steps[0].Status.FailureDetails"
 
-# EMR's codes for the end of a cluster, and what helps; any other is told in EMR's words alone.
+_THROTTLED: Final = ("*Rate exceeded*", "*ThrottlingException*")
+_MOST_ATTEMPTS: Final = 20
+
+# EMR's codes for the end of a cluster, and what helps.
 _FIXES: Final = {
     "BOOTSTRAP_FAILURE": "Read node/<instance>/bootstrap-actions/1/stderr.gz in its logs; a"
     " wheelhouse that is incomplete, or of another architecture, is mended by `make wheelhouse` and"
@@ -36,10 +45,37 @@ _FIXES: Final = {
     "INSTANCE_FLEET_TIMEOUT": "EC2 had no such instances to give; try again later, with another"
     " instance_type, or with spot false.",
     "INSTANCE_FAILURE": "An instance was lost, as Spot ones can be; start the batch again.",
+    "INTERNAL_ERROR": "Where EC2 had too few such instances, start the batch again later, with"
+    " another instance_type or with fewer core_instances; else start it again, and ask the"
+    " support of AWS where that does not help.",
     "VALIDATION_ERROR": "EC2 or EMR refused the request: check the quotas of the account, the"
     " subnets and the roles.",
     "USER_REQUEST": "Someone terminated the cluster; start the batch again if that was a mistake.",
 }
+
+
+_OTHER_END: Final = "Start the batch again, unless these words say what to change first."
+
+
+def was_throttled(attempts: str) -> State:
+    """Return the condition that a request was turned away unheard, and not too often yet.
+
+    Parameters
+    ----------
+    attempts
+        Where it is counted how often that happened.
+    """
+    return {
+        "And": [
+            {"Variable": attempts, "NumericLessThan": _MOST_ATTEMPTS},
+            {
+                "Or": [
+                    {"Variable": "$.error.Cause", "StringMatches": pattern}
+                    for pattern in _THROTTLED
+                ]
+            },
+        ]
+    }
 
 
 def describe_failure(
@@ -125,35 +161,9 @@ def describe_failure(
             "ResultPath": "$.described",
             "Retry": RETRY_BRIEFLY,
             "Catch": catch("DescribeStep", "$.unread"),
-            "Next": "DidClusterSayWhy",
+            "Next": "AreThereDetails",
         },
-        "DidClusterSayWhy": {
-            "Type": "Choice",
-            "Choices": [
-                {
-                    "And": [
-                        {"Variable": f"{_REASON}.Code", "IsPresent": True},
-                        {"Variable": f"{_REASON}.Message", "IsPresent": True},
-                        {"Variable": f"{_REASON}.Code", "StringEquals": code},
-                    ],
-                    "Next": _teller(code),
-                }
-                for code in _FIXES
-            ],
-            "Default": "DescribeStep",
-        },
-        **{
-            _teller(code): record_failure(
-                then,
-                CLUSTER,
-                f"Batch {{}} failed, for its cluster ended: {{}}. {fix} {_LOGS}",
-                "$.settings.batch",
-                f"{_REASON}.Message",
-                where,
-                "$.cluster.id",
-            )
-            for code, fix in _FIXES.items()
-        },
+        **_describe_end(then, where),
         "DescribeStep": {
             "Type": "Task",
             "Resource": service("aws-sdk:emr:listSteps"),
@@ -197,6 +207,74 @@ def describe_failure(
             where,
             "$.cluster.id",
         ),
+    }
+
+
+def _describe_end(then: str, where: str) -> States:
+    """Return the states that tell the end of a cluster in EMR's words, with what helps."""
+    said = [
+        {"Variable": f"{_REASON}.Code", "IsPresent": True},
+        {"Variable": f"{_REASON}.Message", "IsPresent": True},
+    ]
+
+    def teller(fix: str) -> State:
+        return record_failure(
+            then,
+            CLUSTER,
+            f"Batch {{}} failed, for its cluster ended: {{}}{{}} ({{}}). {fix} {_LOGS}",
+            "$.settings.batch",
+            f"{_REASON}.Message",
+            "$.details.text",
+            f"{_REASON}.Code",
+            where,
+            "$.cluster.id",
+        )
+
+    return {
+        "AreThereDetails": {
+            "Type": "Choice",
+            "Choices": [{"Variable": _ERROR, "IsPresent": True, "Next": "ReadDetails"}],
+            "Default": "NoDetails",
+        },
+        "ReadDetails": {
+            "Type": "Pass",
+            "Parameters": {"text.$": format_string("; {}", _ERROR)},
+            "ResultPath": "$.details",
+            "Next": "DidClusterSayWhy",
+        },
+        "NoDetails": {
+            "Type": "Pass",
+            "Result": {"text": ""},
+            "ResultPath": "$.details",
+            "Next": "DidClusterSayWhy",
+        },
+        "DidClusterSayWhy": {
+            "Type": "Choice",
+            "Choices": [
+                *(
+                    {
+                        "And": [*said, {"Variable": f"{_REASON}.Code", "StringEquals": code}],
+                        "Next": _teller(code),
+                    }
+                    for code in _FIXES
+                ),
+                {
+                    "And": [
+                        *said,
+                        {
+                            "Or": [
+                                {"Variable": f"{STATUS}.State", "StringEquals": state}
+                                for state in ENDED
+                            ]
+                        },
+                    ],
+                    "Next": "TellOtherEnd",
+                },
+            ],
+            "Default": "DescribeStep",
+        },
+        **{_teller(code): teller(fix) for code, fix in _FIXES.items()},
+        "TellOtherEnd": teller(_OTHER_END),
     }
 
 

@@ -27,7 +27,7 @@ from stacks.states import (
 )
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_sns
+    from aws_cdk import aws_sns, aws_sqs
     from aws_cdk import aws_stepfunctions as sfn
 
     from stacks.config import OrchardConfig
@@ -62,6 +62,7 @@ class Janitor(Construct):
         config: OrchardConfig,
         state_machine: sfn.IStateMachine,
         topic: aws_sns.ITopic,
+        undelivered: aws_sqs.IQueue,
     ) -> None:
         super().__init__(scope, construct_id)
         prefix = cluster_name_prefix(Stack.of(self).stack_name)
@@ -92,7 +93,7 @@ class Janitor(Construct):
                     "stateMachineArn": [state_machine.state_machine_arn],
                 },
             ),
-            targets=[on_event(self.state_machine)],
+            targets=[on_event(self.state_machine, undelivered)],
         )
 
 
@@ -195,6 +196,7 @@ def _tell_once(config: OrchardConfig, topic: aws_sns.ITopic) -> States:
             "Next": "IsItEnough",
         }
 
+    minutes = config.wait_timeout_minutes + config.execution_timeout_minutes
     first = {"Variable": "$.looks", "NumericEquals": 1}
 
     def ended(status: str, then: str) -> State:
@@ -214,9 +216,10 @@ def _tell_once(config: OrchardConfig, topic: aws_sns.ITopic) -> States:
             " terminated; start the batch again when it is wanted. Execution: {}"
         ),
         "TellTimedOut": publish(
-            f"Run {{}} took longer than {config.execution_timeout_minutes} minutes and was stopped,"
-            " nothing of it is published, and its cluster, if it had one, is terminated; give the"
-            " batch more core_instances, or the deployment a longer execution_timeout_minutes."
+            f"Run {{}} took longer than {minutes} minutes, its waiting for other batches included,"
+            " and was stopped, nothing of it is published, and its cluster, if it had one, is"
+            " terminated; give the batch more core_instances, or the deployment a longer"
+            " execution_timeout_minutes."
             " Execution: {}"
         ),
     }

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from spark_job.contract import NODE_PREFIX
-from stacks.knobs import refusal
+from spark_job.contract import NODE_PREFIX, SPARK_EVENTS
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_s3
+
     from stacks.config import OrchardConfig
 
 PYTHON: Final = f"{NODE_PREFIX}/bin/python"
 """The interpreter that the bootstrap action makes; driver and executors use it."""
 
-_MIB: Final = 1024
-_DRIVER_HEAP_MIB: Final = 2 * _MIB
-_DRIVER_PYTHON_MIB: Final = 2 * _MIB
-_EXECUTOR_HEAP_MIB: Final = 3 * _MIB // 2
-# EC2's memory for each vCPU, by the first letter of the family.
-_GIB_PER_VCPU: Final = {"c": 2, "m": 4, "r": 8}
 
-
-def configurations(config: OrchardConfig, region: str) -> list[dict[str, Any]]:
+def configurations(
+    config: OrchardConfig, region: str, logs: aws_s3.IBucket
+) -> list[dict[str, Any]]:
     """Return EMR's configurations; paths in them are into the state machine's data."""
-    node = NodeShape.of(config.core_types[0])
     return [
-        {
-            "Classification": "yarn-site",
-            "Properties": {
-                # Stated, and not left to EMR's table of types, because the executors fill it.
-                "yarn.nodemanager.resource.memory-mb": str(node.yarn),
-                "yarn.scheduler.maximum-allocation-mb": str(node.yarn),
-                # The shuffle service of the nodes must ask for the secret that executors give.
-                "spark.authenticate": "true",
-            },
-        },
+        # Of the fleets that were chosen: see `stacks.emr.capacity`.
+        {"Classification": "yarn-site", "Properties.$": "$.capacity.yarn"},
         {
             "Classification": "capacity-scheduler",
             "Properties": {
@@ -48,7 +33,10 @@ def configurations(config: OrchardConfig, region: str) -> list[dict[str, Any]]:
             },
         },
         {"Classification": "core-site", "Properties": s3a(region)},
-        {"Classification": "spark-defaults", "Properties": _spark(config, node, region)},
+        {
+            "Classification": "spark-defaults",
+            "Properties": {**_spark(config, region), **_event_logs(logs)},
+        },
     ]
 
 
@@ -61,63 +49,22 @@ def s3a(region: str) -> dict[str, str]:
     return {"fs.s3a.endpoint.region": region}
 
 
-@dataclass(frozen=True)
-class NodeShape:
-    """How the memory of a core node is divided, in MiB.
-
-    The images, the network and the PCA live in Python, so most of an executor's memory is
-    overhead in Spark's terms, and its Java heap is small.
-    """
-
-    vcpus: int
-    yarn: int
-    executor_heap: int
-    executor_python: int
-
-    @classmethod
-    def of(cls, instance_type: str) -> NodeShape:
-        """Divide a node between one executor and, on whichever node it lands, the driver.
-
-        Raises
-        ------
-        ConfigError
-            For a type too small for the job, or whose name does not tell its memory.
-        """
-        found = re.fullmatch(r"([cmr])\w*\.(\d*)(x?large)", instance_type)
-        if found is None or (found[3] == "large" and found[2]):
-            raise refusal(
-                "core_instance_types",
-                instance_type,
-                "types of the families c, m and r, whose memory is known, such as m5.xlarge",
-            )
-        vcpus = 2 if found[3] == "large" else 4 * int(found[2] or 1)
-        # A quarter stays for the system and the daemons of EMR and HDFS.
-        yarn = vcpus * _GIB_PER_VCPU[found[1]] * _MIB * 3 // 4
-        python = yarn - _DRIVER_HEAP_MIB - _DRIVER_PYTHON_MIB - _EXECUTOR_HEAP_MIB
-        if python < vcpus * _MIB:
-            raise refusal(
-                "core_instance_types",
-                instance_type,
-                "types with 1 GiB for each vCPU beside the driver, such as m5.xlarge",
-            )
-        return cls(vcpus, yarn, _EXECUTOR_HEAP_MIB, python)
-
-
-def _spark(config: OrchardConfig, node: NodeShape, region: str) -> dict[str, str]:
+def _spark(config: OrchardConfig, region: str) -> dict[str, str]:
     return {
         # One executor per node and one task per vCPU: a task is one Python process that decodes
         # and infers on one core. The network is loaded once per process.
-        "spark.executor.cores": str(node.vcpus),
+        "spark.executor.cores.$": "$.shape.cores",
         "spark.task.cpus": "1",
         "spark.executorEnv.OMP_NUM_THREADS": "1",
         # Java only passes part numbers and moments around.
-        "spark.executor.memory": f"{node.executor_heap}m",
-        # The Python processes: each holds the network's runtime (300 MB), 64 megapixels decoded
-        # (192 MB, twice while converting) and the files read ahead (128 MB).
-        "spark.executor.memoryOverhead": f"{node.executor_python}m",
+        "spark.executor.memory.$": "$.shape.executor_heap",
+        # The Python processes, one for each vCPU.
+        "spark.executor.memoryOverhead.$": "$.shape.executor_python",
         # The driver merges moments (7 MB each, 32 at most) and solves the PCA in Python.
-        "spark.driver.memory": f"{_DRIVER_HEAP_MIB}m",
-        "spark.driver.memoryOverhead": f"{_DRIVER_PYTHON_MIB}m",
+        "spark.driver.memory.$": "$.shape.driver_heap",
+        "spark.driver.memoryOverhead.$": "$.shape.driver_python",
+        # On Spot the driver starts on the node on demand; else there are no labels.
+        "spark.yarn.am.nodeLabelExpression.$": "$.capacity.drivers_label",
         # The environment that the bootstrap action made, not the nodes' Python 3.9.
         "spark.yarn.appMasterEnv.PYSPARK_PYTHON": PYTHON,
         "spark.executorEnv.PYSPARK_PYTHON": PYTHON,
@@ -136,6 +83,21 @@ def _spark(config: OrchardConfig, node: NodeShape, region: str) -> dict[str, str
         "spark.network.crypto.enabled": "true",
         "spark.io.encryption.enabled": "true",
         **(_elastic(config) if config.managed_scaling else _FIXED),
+    }
+
+
+def _event_logs(logs: aws_s3.IBucket) -> dict[str, str]:
+    """Return what keeps the events of a run for Spark's history server, rolling while it runs.
+
+    S3 shows a file when it is closed: rolled ones are there before the run has ended, or when it
+    was cut short.
+    """
+    return {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": f"s3://{logs.bucket_name}/{SPARK_EVENTS}",
+        "spark.eventLog.rolling.enabled": "true",
+        "spark.eventLog.rolling.maxFileSize": "10m",
+        "spark.eventLog.compress": "true",
     }
 
 

@@ -26,7 +26,7 @@ from stacks.states import (
 )
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_sns
+    from aws_cdk import aws_sns, aws_sqs
 
     from stacks.config import OrchardConfig
     from stacks.states import State, States
@@ -52,6 +52,7 @@ class Watch(Construct):
         *,
         config: OrchardConfig,
         topic: aws_sns.ITopic,
+        undelivered: aws_sqs.IQueue,
     ) -> None:
         super().__init__(scope, construct_id)
         minutes = config.cluster_alive_alarm_minutes
@@ -64,9 +65,9 @@ class Watch(Construct):
         self.state_machine = make_state_machine(
             self, name="Watch", definition=self.definition, config=config
         )
-        self._start_with_clusters()
+        self._start_with_clusters(undelivered)
 
-    def _start_with_clusters(self) -> None:
+    def _start_with_clusters(self, undelivered: aws_sqs.IQueue) -> None:
         events.Rule(
             self,
             "ClusterStarted",
@@ -79,7 +80,7 @@ class Watch(Construct):
                     "name": [{"prefix": cluster_name_prefix(Stack.of(self).stack_name)}],
                 },
             ),
-            targets=[on_event(self.state_machine)],
+            targets=[on_event(self.state_machine, undelivered)],
         )
 
 

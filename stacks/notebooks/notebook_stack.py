@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_cdk import Acknowledgment, CfnOutput, CfnTag, Stack, Tags, Validations, aws_emr, aws_iam
+from aws_cdk import (
+    Acknowledgment,
+    CfnOutput,
+    CfnTag,
+    Stack,
+    Tags,
+    Validations,
+    aws_emr,
+    aws_iam,
+    aws_ssm,
+)
 
 from stacks.acknowledgements import Finding
 from stacks.config import ConfigError, cluster_name_prefix, cluster_tags
 from stacks.emr.cluster import security_configuration
 from stacks.identity import EMR_LOGS
 from stacks.notebooks import jupyter
-from stacks.pipeline_stack import environment
+from stacks.pipeline_stack import environment, key_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +95,7 @@ class InteractiveStack(Stack):
             statements=_keep_notebooks(pipeline),
         )
         security = aws_emr.CfnSecurityConfiguration(
-            self, "Security", security_configuration=_security(pipeline)
+            self, "Security", security_configuration=_security(self, pipeline)
         )
         self.cluster = aws_emr.CfnCluster(
             self,
@@ -187,9 +197,17 @@ def _keep_notebooks(pipeline: PipelineStack) -> Sequence[aws_iam.PolicyStatement
     ]
 
 
-def _security(pipeline: PipelineStack) -> dict[str, Any]:
+def _security(stack: Stack, pipeline: PipelineStack) -> dict[str, Any]:
     """Return the pipeline's security configuration, but for the way to credentials."""
-    security = security_configuration(pipeline.storage.key, pipeline.config.tls_certificates)
+    kms = pipeline.config.kms
+    if isinstance(kms, str):
+        key: str | None = kms
+    elif kms:
+        name = key_parameter(pipeline.node.id)
+        key = aws_ssm.StringParameter.value_for_string_parameter(stack, name)
+    else:
+        key = None
+    security = security_configuration(key, pipeline.config.tls_certificates)
     # JupyterHub runs in a container on a bridged network, one hop further from the metadata
     # service than the node itself; without an answer it has no credentials for S3.
     security["InstanceMetadataServiceConfiguration"]["HttpPutResponseHopLimit"] = 2
@@ -217,7 +235,7 @@ def _instances(
         emr_managed_slave_security_group=network.core_group.security_group_id,
         service_access_security_group=network.service_group.security_group_id,
         master_instance_fleet=_fleet("Primary", config.primary_type, 1, config),
-        core_instance_fleet=_fleet("Core", config.core_types[0], config.core_instances, config),
+        core_instance_fleet=_fleet("Core", config.types[0], config.core_instances, config),
     )
 
 

@@ -14,11 +14,12 @@ from PIL import Image
 from rehearsal.emr.yarn import wait_for
 from rehearsal.local_cloud import LocalCloud
 from tests.rehearsal.tables import Published
+from tests.rehearsal.watching import alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from rehearsal.emr.clusters import Cluster
     from rehearsal.pipeline import Outcome
 
 PACE = 60
@@ -26,19 +27,16 @@ PACE = 60
 
 IMAGES = 40
 
-OUTSIDER = "outsider"
-"""A role of the tests' own, which is denied things on purpose."""
-
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """The deployed pipeline; after the last test, nothing of it may be left."""
     warnings.filterwarnings("ignore", module="moto")
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    with LocalCloud(tmp_path_factory.mktemp("cloud"), pace=PACE) as running:
+    folder = tmp_path_factory.mktemp("cloud")
+    with LocalCloud(folder, pace=PACE) as running:
         yield running
         port = int(running.endpoint.url.rpartition(":")[2])
-    left = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+    left = [p for p in psutil.Process().children(recursive=True) if _works_in(p, folder)]
     assert not left, "processes are left after the rehearsal"
     assert port not in _listening(), "the endpoint's port is still taken"
 
@@ -117,15 +115,11 @@ def failed(cloud: LocalCloud) -> Callable[[str], Outcome]:
     return wait
 
 
-def clusters_of(cloud: LocalCloud, arn: str) -> list[Cluster]:
-    """Return the clusters that an execution created."""
-    run = arn.rpartition(":")[2]
-    return [c for c in cloud.emr.clusters.values() if c.request["Name"].endswith(run)]
-
-
-def alive(cloud: LocalCloud, arn: str) -> list[Cluster]:
-    """Return the clusters of an execution that still cost money."""
-    return [cluster for cluster in clusters_of(cloud, arn) if cluster.alive]
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return any(str(folder) in part for part in (process.cwd(), *process.cmdline()))
+    except psutil.Error:
+        return False
 
 
 def _listening() -> set[int]:

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rehearsal.aws.faults import Effect, Fault
-from tests.rehearsal.conftest import clusters_of
+from tests.rehearsal.watching import clusters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,19 @@ def test_a_batch_without_images_creates_no_cluster(
     outcome = failed(arn)
     assert outcome.error == "NoImages"
     assert "nobody-uploaded-this" in outcome.cause
+    assert clusters_of(cloud, arn) == []
+
+
+def test_a_batch_of_heic_files_alone_creates_no_cluster(
+    cloud: LocalCloud,
+    put: Callable[[str, dict[str, bytes]], None],
+    failed: Callable[[str], Outcome],
+) -> None:
+    put("phones", {f"apple/IMG_{number}.HEIC": b"....ftypheic" for number in range(3)})
+    arn = cloud.start_execution({"batch": "phones"})
+    outcome = failed(arn)
+    assert outcome.error == "NoImages"
+    assert "no HEIC" in outcome.cause
     assert clusters_of(cloud, arn) == []
 
 
@@ -64,6 +77,7 @@ def test_a_marker_in_the_wrong_place_starts_nothing_and_says_why(cloud: LocalClo
         ({"batch": "refused", "variance": 1.5}, "variance is 1.5"),
         ({"batch": "refused", "instance_type": "p5.48xlarge"}, "p5.48xlarge"),
         ({"batch": "refused", "colour": "red"}, "colour"),
+        ({"batch": "refused", "variance": 0.9, "components": 10}, "say one of them"),
     ],
 )
 def test_an_input_out_of_bounds_is_refused_in_words(

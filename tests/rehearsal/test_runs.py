@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rehearsal.aws.faults import Effect, Fault
-from tests.rehearsal.conftest import alive, clusters_of
 from tests.rehearsal.tables import Published
+from tests.rehearsal.watching import alive, clusters_of, container, disturb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,29 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.rehearsal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIRST_READS = 6
-"""Images read before a run is disturbed: it is in full swing then."""
-
-
-def disturb(cloud: LocalCloud, batch: str, disturbance: Callable[[], object]) -> None:
-    """Call `disturbance` once, when a run of `batch` has read its first images."""
-    cloud.endpoint.faults.add(
-        Fault(
-            "s3:GetObject",
-            resource=f"/images/{batch}/",
-            after=FIRST_READS,
-            before=lambda _: threading.Thread(target=disturbance).start(),
-        )
-    )
-
-
-def container(cloud: LocalCloud, *, driver: bool) -> Container:
-    """Return the running driver, or an executor that is not on the driver's node if there is."""
-    running = cloud.yarn.containers()
-    of_driver = next(c for c in running if c.is_driver)
-    if driver:
-        return of_driver
-    return max((c for c in running if not c.is_driver), key=lambda c: c.node != of_driver.node)
 
 
 def succeed(cloud: LocalCloud, batch: str, folder: Path) -> Published:

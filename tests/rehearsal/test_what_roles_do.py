@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from rehearsal.aws.calls import ACCOUNT, Permission
 from rehearsal.aws.policies import role_policies
 from rehearsal.local_cloud import REGION
-from tests.rehearsal.conftest import OUTSIDER
+from tests.rehearsal.watching import OUTSIDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +26,16 @@ UNUSED = {
     "logs:*": "Step Functions delivers its log with them; moto delivers none",
     "xray:*": "Step Functions sends its traces with them; moto sends none",
     "iam:CreateServiceLinkedRole": "AWS needs it once for each account, with the first cluster",
+    "kms:Decrypt": "S3 asks for it where objects are encrypted with a key; none are here",
     "s3:PutObjectAcl": "EMR asks for it with its logs; here logs are put without",
 }
 """Actions that the policies allow and that no path here uses, and why they stay."""
 
 CONDITIONAL = {
     "elasticmapreduce:CancelSteps": "Step Functions cancels a step whose execution is stopped",
-    "elasticmapreduce:DescribeCluster": "only a failure asks for it",
+    "elasticmapreduce:ListInstanceFleets": "only a cluster that is late asks for it",
+    "elasticmapreduce:ListSteps": "only a step that failed or was throttled asks for it",
+    "glue:CreatePartition": "only a batch's first publication asks for it",
     "elasticmapreduce:PutManagedScalingPolicy": "only a deployment with managed scaling asks",
     "states:DescribeExecution": "only a marker that comes while its run goes on asks for it",
     "s3:AbortMultipartUpload": "only a failed upload of a large file asks for it",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spark_job import pca
+from spark_job.dollars import Dollars
 from spark_job.moments import Moments
 from spark_job.objects import open_folder
 from spark_job.receipt_tables import (
@@ -77,6 +78,7 @@ RUN = RunReceipt(
     seconds_in_workers={"infer": 3.0},
     settings={"batch": "2026-11-20"},
     versions={"numpy": "2.0"},
+    dollars=Dollars(0.21, 0.25, 2, 0.82),
 )
 
 
@@ -150,6 +152,7 @@ def test_a_run_is_a_table_of_one_row(tmp_path: Path) -> None:
         "images_per_second": 1.5,
         "seconds": 5.5,
         "stages": {"list and start": 1.0, "featurize": 4.0},
+        "dollars": 0.21,
     }
 
 

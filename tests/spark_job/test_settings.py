@@ -72,6 +72,10 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
     ],
     "csv": [(["--csv"], True), (["--csv", "true"], True), (["--csv", "false"], False)],
     "master": [(["--master", "local[1]"], "local[1]")],
+    "billed_since": [(["--billed-since", "2026-11-20T18:00:00Z"], "2026-11-20T18:00:00Z")],
+    "nodes": [(["--nodes", "2"], 2)],
+    "node_price": [(["--node-price", "0.27"], 0.27)],
+    "primary_price": [(["--primary-price", "0.28"], 0.28)],
 }
 """What is said of each setting, and what arrives."""
 

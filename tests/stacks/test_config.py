@@ -21,8 +21,8 @@ def read(**context: Any) -> OrchardConfig:
 
 
 def test_the_block_in_cdk_json_is_read() -> None:
-    config = read(orchard={"core_instances": 4, "spot": True, "core_instance_types": ["m6i.large"]})
-    assert (config.core_instances, config.spot, config.core_types) == (4, True, ("m6i.large",))
+    config = read(orchard={"core_instances": 4, "spot": True, "instance_types": ["m6i.xlarge"]})
+    assert (config.core_instances, config.spot, config.types) == (4, True, ("m6i.xlarge",))
 
 
 def test_the_repositorys_own_block_holds_defaults_only(cdk_context: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def test_the_command_line_wins_and_is_text() -> None:
         variance="0.9",
         spot="true",
         kms="false",
-        core_instance_types="m6i.xlarge, m5.xlarge",
+        instance_types="m6i.xlarge, m5.xlarge",
         alert_email="grower@example.com",
         vpc_id="",
     )
@@ -44,7 +44,7 @@ def test_the_command_line_wins_and_is_text() -> None:
         core_instances=6,
         variance=0.9,
         spot=True,
-        core_instance_types=("m6i.xlarge", "m5.xlarge"),
+        instance_types=("m6i.xlarge", "m5.xlarge"),
         alert_email="grower@example.com",
     )
 
@@ -63,8 +63,13 @@ def test_the_command_line_wins_and_is_text() -> None:
         ("region", "us-east-1", "eu-west-1"),
         ("emr_release", "emr-6.15.0", "emr-7"),
         ("primary_instance_type", "m6g.xlarge", "x86_64"),
-        ("core_instance_types", ["m5.xlarge", "m5.2xlarge"], "one size"),
-        ("execution_timeout_minutes", 250, "at least 270"),
+        ("instance_types", ["m5.xlarge", "c6i.large"], "from xlarge to 4xlarge"),
+        ("instance_types", ["m5.xlarge", "m7g.xlarge"], "x86_64"),
+        ("execution_timeout_minutes", 300, "at least 320"),
+        ("max_concurrent_clusters", 0, "1 to 20"),
+        ("start_timeout_minutes", 15, "20 to 120"),
+        ("emr_release", "emr-7.1.0", "7.2.0"),
+        ("primary_instance_type", "m5.metal", "4xlarge"),
         ("kms", "yes", "ARN of a KMS key"),
         ("tls_certificates", "certificates.zip", "s3://my-bucket"),
         ("tls_certificates", "s3://bucket/certificates.pem", "of a zip"),
@@ -111,19 +116,7 @@ def test_other_tools_context_is_left_alone() -> None:
 def test_graviton_changes_every_default_type() -> None:
     config = OrchardConfig(architecture="arm64")
     assert config.primary_type.startswith("m6g.")
-    assert all("g" in t.partition(".")[0] for t in config.core_types)
-
-
-def test_managed_scaling_needs_a_way_to_its_endpoint() -> None:
-    units: dict[str, Any] = {"managed_scaling_min_units": 1, "managed_scaling_max_units": 8}
-    with pytest.raises(ConfigError, match="vpc_id"):
-        OrchardConfig(**units)
-    assert OrchardConfig(
-        **units,
-        vpc_id="vpc-0123456789abcdef0",
-        subnet_ids=("subnet-0123456789abcdef0",),
-        availability_zones=("eu-west-1a",),
-    ).managed_scaling
+    assert all("g" in t.partition(".")[0] for t in config.types)
 
 
 def test_deleting_data_takes_both_keys() -> None:
@@ -158,4 +151,4 @@ def test_any_value_is_taken_or_refused_in_one_sentence(key: str, value: Any) -> 
 def test_the_table_of_knobs_has_them_all() -> None:
     table = describe(OrchardConfig).splitlines()
     assert len(table) == len(dataclasses.fields(OrchardConfig)) + 2
-    assert any("`core_instances` | `2` | Core nodes" in row for row in table)
+    assert any("`core_instances` | `2` | Nodes of a cluster" in row for row in table)

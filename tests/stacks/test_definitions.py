@@ -12,11 +12,13 @@ from statelint.linter import Linter
 from tests.stacks.definitions import edges, rendered, tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.stacks.conftest import Synthesis
 
 pytestmark = pytest.mark.cdk
 
-MACHINES = ("Workflow", "Janitor", "Watch", "Trigger")
+MACHINES = ("Workflow", "Janitor", "Watch", "Registrar", "Trigger")
 
 
 @pytest.fixture(params=MACHINES)
@@ -40,7 +42,10 @@ def test_no_selector_reads_what_an_answer_may_lack(definition: dict[str, Any]) -
     always_there = {
         "$",
         "$.Body",
+        "$.Cluster.Status",
         "$.Cluster.Status.State",
+        # Of no fleet or of none with a message it is an empty list.
+        "$.InstanceFleets[*].Status.StateChangeReason.Message",
         "$.ClusterId",
         "$.IsTruncated",
         "$.KeyCount",
@@ -48,14 +53,20 @@ def test_no_selector_reads_what_an_answer_may_lack(definition: dict[str, Any]) -
         "$.Input",
     }
     for name, task in tasks(definition["States"]):
-        for expression in task.get("ResultSelector", {}).values():
-            paths = set(re.findall(r"\$[\w.\[\]*]*", expression))
+        for expression in json.dumps(task.get("ResultSelector", {})).split(": ")[1:]:
+            paths = set(re.findall(r"\$[\w.\[\]*]+|\$(?=[),\"])", expression))
             assert paths <= always_there, f"{name} selects {paths - always_there}"
 
 
-def test_every_choice_has_a_way_out(definition: dict[str, Any]) -> None:
+def test_every_choice_chooses_and_has_a_way_out(definition: dict[str, Any]) -> None:
     for state in definition["States"].values():
-        assert state["Type"] != "Choice" or state["Default"]
+        assert state["Type"] != "Choice" or (state["Choices"] and state["Default"])
+
+
+def test_one_type_alone_can_be_deployed(synthesize: Callable[..., Synthesis]) -> None:
+    found = rendered(synthesize(instance_types=("m6i.xlarge",)).template, "Workflow")
+    assert Linter().validate(json.dumps(found)) == []
+    assert found["States"]["ChooseType"]["Choices"]
 
 
 def test_every_end_in_failure_was_told(definition: dict[str, Any]) -> None:

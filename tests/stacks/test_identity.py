@@ -30,6 +30,7 @@ BORN = {f"aws:RequestTag/{STACK_TAG}": "Fruits", f"aws:RequestTag/{EMR_TAG}": "t
 UNBOUND = {
     "elasticmapreduce:RunJobFlow": "no cluster, no ARN; bound by the tag it must bear",
     "elasticmapreduce:ListClusters": "takes no resource",
+    "cloudwatch:PutMetricData": "takes no resource; bound by the namespace",
     "xray:GetSamplingRules": "takes no resource",
     "xray:GetSamplingTargets": "takes no resource",
     "xray:PutTelemetryRecords": "takes no resource",
@@ -48,6 +49,7 @@ UNBOUND = {
 NOT_BOUND_TO_THE_STACK = {
     "elasticmapreduce:ListClusters": "names and states of the account's clusters, reading only",
     "elasticmapreduce:PutAutoTerminationPolicy": "makes a cluster end earlier at worst",
+    "cloudwatch:PutMetricData": "numbers of the namespace Orchard, whichever stack's",
     "elasticmapreduce:PutManagedScalingPolicy": "EMR asks for it before the cluster has its tags",
 }
 
@@ -95,7 +97,7 @@ def test_services_act_for_this_account_only(fruits: Synthesis) -> None:
         account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
         assert trust["Condition"]["StringEquals"] == account
         assert f":{service}:" in str(trust["Condition"]["ArnLike"]["aws:SourceArn"])
-    assert sorted(trusted) == ["ec2", "elasticmapreduce", *["events"] * 3, *["states"] * 4]
+    assert sorted(trusted) == ["ec2", "elasticmapreduce", *["events"] * 4, *["states"] * 5]
 
 
 def test_the_instance_profile_bears_the_roles_name(fruits: Synthesis) -> None:
@@ -151,8 +153,11 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
             Permission("s3:ListBucket", f"arn:aws:s3:::{bucket}", {"s3:prefix": prefix(parameters)})
         ]
     if (service, call) == ("aws-sdk:s3", "getObject"):
-        key = parameters["Key.$"].split("'")[1].format("b", "r")
+        template = parameters["Key.$"].split("'")[1]
+        key = template.format(*("b", "r")[: template.count("{}")])
         return [Permission("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")]
+    if (service, call) == ("aws-sdk:s3", "putObject"):
+        return [Permission("s3:PutObject", f"arn:aws:s3:::{bucket}/{parameters['Key']}")]
     if (service, call) == ("sns", "publish"):
         return [Permission("sns:Publish", parameters["TopicArn"])]
     if (service, call) == ("elasticmapreduce", "createCluster"):
@@ -170,6 +175,20 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
     if (service, call) == ("aws-sdk:sfn", "describeExecution"):
         executions = parameters["ExecutionArn.$"].split("'")[3]
         return [Permission("states:DescribeExecution", f"{executions}2026-11-20.1")]
+    if (service, call) == ("aws-sdk:sfn", "listExecutions"):
+        machine = deployed.find("AWS::StepFunctions::StateMachine", "Workflow")
+        return [Permission("states:ListExecutions", deployed.arn(machine))]
+    if (service, call) == ("aws-sdk:cloudwatch", "putMetricData"):
+        namespace = {"cloudwatch:namespace": parameters["Namespace"]}
+        return [Permission("cloudwatch:PutMetricData", "*", namespace)]
+    if service == "aws-sdk:glue":
+        action = f"glue:{call[0].upper()}{call[1:]}"
+        database = parameters["DatabaseName"]
+        where = f"arn:aws:glue:{REGION}:{ACCOUNT}"
+        return [
+            Permission(action, f"{where}:{resource}")
+            for resource in ("catalog", f"database/{database}", f"table/{database}/vectors")
+        ]
     if service == "aws-sdk:emr":
         action = call[0].upper() + call[1:]
         if action == "ListClusters":
@@ -223,6 +242,10 @@ def elsewhere(permission: Permission) -> Permission:
     if action.startswith("s3:"):
         bucket = resource.removeprefix("arn:aws:s3:::").partition("/")[0]
         return Permission(action, resource.replace(bucket, "elsewhere"), context)
+    if ":table/" in resource:
+        return Permission(action, resource.replace(":table/", ":table/other-"), context)
+    if resource.endswith(":catalog"):
+        return Permission(action, resource.replace(REGION, "eu-south-1"), context)
     if ":execution:" in resource:
         return Permission(action, resource.replace(":execution:", ":execution:Other"), context)
     return Permission(action, f"{resource}-other", context)
@@ -424,9 +447,33 @@ def test_a_key_is_usable_by_those_who_work_with_the_data(
     assert ask("IdentityInstanceRole", "kms:Decrypt")
     assert ask("IdentityServiceRole", "kms:CreateGrant", **{"kms:GrantIsForAWSResource": "true"})
     assert not ask("IdentityServiceRole", "kms:CreateGrant")
-    assert ask("WorkflowStateMachineRole", "kms:Decrypt")
-    assert not ask("WorkflowStateMachineRole", "kms:Encrypt")
+    for role in ("WorkflowStateMachineRole", "RegistrarStateMachineRole"):
+        assert not ask(role, "kms:Decrypt")
+        assert not ask(role, "kms:Encrypt")
     assert not ask("IdentityInstanceRole", "kms:ScheduleKeyDeletion")
+
+
+@pytest.mark.parametrize("kms", [True, False])
+def test_what_is_encrypted_stays_readable_whatever_the_key_is_now(
+    synthesize: Callable[..., Synthesis], kms: bool
+) -> None:
+    """By the statements themselves: the simulator does not know S3's encryption context."""
+    deployed = Deployed(synthesize(kms=kms).template, "Fruits")
+    data = deployed.arn(deployed.find("AWS::S3::Bucket", "Data"))
+    for name in ("IdentityInstanceRole", "WorkflowStateMachineRole", "RegistrarStateMachineRole"):
+        role = deployed.find("AWS::IAM::Role", name)
+        statements = [s for policy in deployed.policies(role) for s in policy["Statement"]]
+        of_data = [
+            statement["Condition"]
+            for statement in statements
+            if listed(statement["Action"]) == ["kms:Decrypt"] and data in str(statement)
+        ]
+        assert of_data == [
+            {
+                "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"},
+                "StringLike": {"kms:EncryptionContext:aws:s3:arn": [data, f"{data}/*"]},
+            }
+        ]
 
 
 def test_spot_nodes_can_have_disks_encrypted_with_the_key(

@@ -35,9 +35,9 @@ def test_there_is_no_way_to_the_internet(fruits: Synthesis) -> None:
         {"AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::EIP", "AWS::EC2::Route"}
     )
     subnets = fruits.resources("AWS::EC2::Subnet")
-    assert len(subnets) == 2
+    assert len(subnets) == 3
     assert all(subnet["MapPublicIpOnLaunch"] is False for subnet in subnets.values())
-    assert len({json.dumps(subnet["AvailabilityZone"]) for subnet in subnets.values()}) == 2
+    assert len({json.dumps(subnet["AvailabilityZone"]) for subnet in subnets.values()}) == 3
 
 
 def test_every_subnet_reaches_s3_through_the_endpoint(fruits: Synthesis) -> None:
@@ -49,7 +49,7 @@ def test_every_subnet_reaches_s3_through_the_endpoint(fruits: Synthesis) -> None
         for r in fruits.resources("AWS::EC2::SubnetRouteTableAssociation").values()
     }
     assert {table["Ref"] for table in endpoint["RouteTableIds"]} == associated
-    assert len(associated) == 2
+    assert len(associated) == 3
 
 
 def test_the_endpoint_carries_no_images_to_a_foreign_bucket(fruits: Synthesis) -> None:

@@ -31,6 +31,8 @@ UNTAGGED = {
     "AWS::EC2::SecurityGroupIngress",
     "AWS::EC2::SubnetRouteTableAssociation",
     "AWS::EMR::SecurityConfiguration",
+    "AWS::Glue::Database",
+    "AWS::Glue::Table",
     "AWS::IAM::InstanceProfile",
     "AWS::IAM::Policy",
     "AWS::S3::BucketPolicy",

@@ -52,7 +52,7 @@ def test_data_can_be_restored_and_does_not_pile_up(fruits: Synthesis) -> None:
     ("values", "days"),
     [
         ({}, 14),
-        ({"job_timeout_minutes": 20_160, "execution_timeout_minutes": 20_200}, 16),
+        ({"job_timeout_minutes": 20_160, "execution_timeout_minutes": 20_300}, 16),
         ({"job_timeout_minutes": 43_200, "execution_timeout_minutes": 44_640}, 32),
     ],
 )

@@ -28,7 +28,7 @@ from rehearsal.aws.calls import Request, permissions
 from rehearsal.aws.faults import Effect, Fault
 from rehearsal.local_cloud import REGION
 from spark_job import contract
-from tests.rehearsal.conftest import OUTSIDER
+from tests.rehearsal.watching import OUTSIDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

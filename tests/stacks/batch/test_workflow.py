@@ -11,23 +11,31 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_job.contract import EXTENSIONS
-from spark_job.settings import parse_args
+from spark_job.settings import make_parser, parse_args
+from stacks.batch.run_input import input_fields
 from tests.stacks.answers import (
     CREATE,
     DESCRIBE,
     FAILED_STEP,
+    FLEETS,
     GOOD,
     LIST,
+    METRICS,
     READ,
+    RECEIPT,
     RUN,
+    RUNNING,
     STEPS,
     TELL,
     TERMINATE,
     cluster_ended,
+    cluster_is,
     first,
+    fleets,
     gives,
     listing,
     refuses,
+    running,
 )
 from tests.stacks.definitions import Answer, Outcome, edges, execute, rendered, tasks
 
@@ -71,6 +79,23 @@ REFUSED: dict[str, Case] = {
         ("half a node", {"batch": "b", "core_instances": 2.5}, ("is 2.5;", "whole number")),
         ("nodes in words", {"batch": "b", "core_instances": "2"}, ('is "2";', "whole number")),
         ("another type", {"batch": "b", "instance_type": "p4d.24xlarge"}, ("p4d", "m5.xlarge")),
+        ("both rules", {"batch": "b", "variance": 0.9, "components": 9}, ("0.9", "9", "one")),
+        ("no components", {"batch": "b", "components": 0}, ("components is 0;", "1 to 100000")),
+        ("half a component", {"batch": "b", "components": 2.5}, ("is 2.5;", "whole number")),
+        ("components in words", {"batch": "b", "components": "few"}, ('is "few";',)),
+        ("a list of components", {"batch": "b", "components": [1]}, ("components is [1];",)),
+        ("a word for csv", {"batch": "b", "csv": "yes"}, ('csv is "yes";', "true or false")),
+        ("a word for standardize", {"batch": "b", "standardize": "no"}, ('standardize is "no";',)),
+        ("a number for full_decode", {"batch": "b", "full_decode": 1}, ("full_decode is 1;",)),
+        (
+            "a word for allow_unsupported",
+            {"batch": "b", "allow_unsupported": "all"},
+            ('allow_unsupported is "all";',),
+        ),
+        ("an unknown network", {"batch": "b", "network": "vgg"}, ('"vgg";', "mobilenet_v2")),
+        ("a manifest elsewhere", {"batch": "b", "manifest": "s3://x/m.csv"}, ("s3://x/m.csv",)),
+        ("a manifest of no kind", {"batch": "b", "manifest": "m.txt"}, ("data bucket",)),
+        ("too many pixels", {"batch": "b", "max_pixels": 10**10}, ("max_pixels is 10000000000;",)),
         ("a word for spot", {"batch": "b", "spot": "no"}, ('spot is "no";', "true or false")),
         ("nothing for spot", {"batch": "b", "spot": None}, ("spot is null;", "true or false")),
         ("a number for the marker", {"batch": "b", "marker": 1}, ("marker is 1;",)),
@@ -105,6 +130,18 @@ BEFORE: dict[str, Case] = {
         says=("Access Denied", "Batch b was not started"),
     ),
 }
+WAITED: dict[str, Case] = {
+    "too many others, for ever": Case(
+        answers={**GOOD, RUNNING: running("run-1", "c", "b", "a")},
+        error="NoTurn",
+        says=("for 1440 minutes 3 other batches", "max_concurrent_clusters"),
+    ),
+    "executions that cannot be listed": Case(
+        answers={**GOOD, RUNNING: refuses("Access Denied")},
+        error="NoTurn",
+        says=("how many others run", "Access Denied"),
+    ),
+}
 NOT_CREATED: dict[str, Case] = {
     "a refused cluster": Case(
         answers={**GOOD, CREATE: refuses("The quota is exceeded")},
@@ -115,6 +152,34 @@ NOT_CREATED: dict[str, Case] = {
         answers={**GOOD, CREATE: refuses("Rate exceeded (Service: EMR)")},
         error="ClusterNotCreated",
         says=("Rate exceeded",),
+    ),
+}
+NO_CAPACITY: dict[str, Case] = {
+    "no nodes within the time, twice": Case(
+        answers={
+            **GOOD,
+            DESCRIBE: cluster_is("STARTING"),
+            FLEETS: fleets("We have no m5.xlarge", "nor r5.xlarge"),
+        },
+        error="NoCapacity",
+        says=("25 minutes", "We have no m5.xlarge", "nor r5.xlarge", "instance_type", "later"),
+    ),
+    "no nodes, and no word why": Case(
+        answers={**GOOD, DESCRIBE: cluster_is("BOOTSTRAPPING"), FLEETS: refuses("denied")},
+        error="NoCapacity",
+        says=("25 minutes",),
+    ),
+    "a zone without capacity, twice": Case(
+        answers={
+            **GOOD,
+            DESCRIBE: cluster_ended(
+                "INTERNAL_ERROR",
+                "Failed to start the job flow due to an internal error",
+                "INTERNAL_ERROR_EC2_INSUFFICIENT_CAPACITY_AZ: eu-west-1a has no m5.xlarge",
+            ),
+        },
+        error="ClusterFailed",
+        says=("internal error", "eu-west-1a has no m5.xlarge", "instance_type", "/emr/j-1/"),
     ),
 }
 CREATED: dict[str, Case] = {
@@ -148,18 +213,61 @@ CREATED: dict[str, Case] = {
     "a bootstrap that failed": Case(
         answers={
             **FAILED_STEP,
-            DESCRIBE: cluster_ended("BOOTSTRAP_FAILURE", "On i-1, bootstrap action 1 returned 1"),
+            DESCRIBE: first(
+                cluster_is("BOOTSTRAPPING"),
+                cluster_ended("BOOTSTRAP_FAILURE", "On i-1, bootstrap action 1 returned 1"),
+            ),
         },
         error="ClusterFailed",
         says=("bootstrap action 1 returned 1", "make wheelhouse", "/emr/j-1/"),
     ),
+    "a cluster that ended without a word": Case(
+        answers={
+            **FAILED_STEP,
+            DESCRIBE: gives({"Cluster": {"Status": {"State": "TERMINATED"}}}),
+            STEPS: gives({"Steps": []}),
+        },
+        error="JobFailed",
+        says=("ended before it was ready", "/emr/j-1/"),
+    ),
+    "a cluster that cannot be looked at": Case(
+        answers={**FAILED_STEP, DESCRIBE: refuses("no such thing")},
+        error="JobFailed",
+        says=("no such thing",),
+    ),
+    "a first cluster that stays": Case(
+        answers={
+            **GOOD,
+            DESCRIBE: cluster_ended("INSTANCE_FLEET_TIMEOUT", "none"),
+            TERMINATE: refuses("denied"),
+        },
+        error="ClusterNotTerminated",
+        says=("did not start", "(denied)", "terminate-clusters --cluster-ids j-1"),
+    ),
+    "a step throttled for ever": Case(
+        answers={**FAILED_STEP, RUN: refuses("Rate exceeded"), STEPS: gives({"Steps": []})},
+        error="JobFailed",
+        says=("Rate exceeded",),
+    ),
+    "a step throttled while it runs": Case(
+        answers={**FAILED_STEP, RUN: refuses("Rate exceeded")},
+        error="JobFailed",
+        says=("Rate exceeded",),
+    ),
     **{
         f"a cluster that ended with {code}": Case(
-            answers={**FAILED_STEP, DESCRIBE: cluster_ended(code, "EMR's words")},
+            answers={
+                **FAILED_STEP,
+                DESCRIBE: first(
+                    cluster_is("RUNNING"), cluster_ended(code, "EMR's words", "EC2's words")
+                ),
+            },
             error="ClusterFailed",
-            says=("EMR's words", advice, "/emr/j-1/"),
+            says=("EMR's words; ", "EC2's words", code, advice, "/emr/j-1/"),
         )
         for code, advice in (
+            ("INTERNAL_ERROR", "support"),
+            ("STEP_FAILURE", "Start the batch again"),
             ("INSTANCE_FLEET_TIMEOUT", "instance_type"),
             ("INSTANCE_FAILURE", "start the batch again"),
             ("VALIDATION_ERROR", "quotas"),
@@ -191,7 +299,7 @@ CREATED: dict[str, Case] = {
         answers={
             **FAILED_STEP,
             READ: refuses("denied"),
-            DESCRIBE: refuses("denied"),
+            DESCRIBE: first(cluster_is("WAITING"), refuses("denied")),
             STEPS: refuses("denied"),
         },
         error="JobFailed",
@@ -200,7 +308,7 @@ CREATED: dict[str, Case] = {
     "a cluster without steps or reasons": Case(
         answers={
             **FAILED_STEP,
-            DESCRIBE: gives({"Cluster": {"Status": {"State": "STARTING"}}}),
+            DESCRIBE: gives({"Cluster": {"Status": {"State": "WAITING"}}}),
             STEPS: gives({"Steps": []}),
         },
         error="JobFailed",
@@ -237,10 +345,55 @@ SUCCEEDED: dict[str, Case] = {
             "instance_type": "m6i.xlarge",
             "spot": False,
             "marker": "2026-11-20T10:00:00Z 0A",
+            "standardize": False,
+            "network": "mobilenet_v2",
+            "full_decode": True,
+            "max_pixels": 12_000_000,
+            "allow_unsupported": True,
+            "csv": True,
+        }
+    ),
+    "components": Case(given={"batch": "b", "components": 200, "csv": False}),
+    "a receipt that cannot be read": Case(answers={**GOOD, READ: refuses("denied")}),
+    "a receipt of another kind": Case(answers={**GOOD, READ: gives({"Body": "{}"})}),
+    "metrics that are refused": Case(answers={**GOOD, METRICS: refuses("denied")}),
+    "a receipt with dollars": Case(
+        answers={
+            **GOOD,
+            READ: gives({"Body": json.dumps({**RECEIPT, "dollars": {"estimate": 0.21}})}),
+        }
+    ),
+    "what the job would do by itself": Case(given={"batch": "b", "components": "none"}),
+    "its turn after others": Case(
+        answers={**GOOD, RUNNING: first(*[running("run-1", "c", "b", "a")] * 3, running("run-1"))}
+    ),
+    "its turn on the second page": Case(
+        answers={**GOOD, RUNNING: first(running("e", "d", more="t"), running("c", "run-1"))}
+    ),
+    "nobody to tell that it waits": Case(
+        answers={
+            **GOOD,
+            RUNNING: first(*[running("run-1", "c", "b", "a")] * 2, running("run-1")),
+            TELL: refuses("no such topic"),
+        }
+    ),
+    "a cluster that takes its time": Case(
+        answers={
+            **GOOD,
+            DESCRIBE: first(
+                cluster_is("STARTING"), cluster_is("BOOTSTRAPPING"), cluster_is("RUNNING")
+            ),
+        }
+    ),
+    "a step throttled once": Case(
+        answers={
+            **GOOD,
+            RUN: first(refuses("Rate exceeded"), GOOD[RUN]),
+            STEPS: gives({"Steps": []}),
         }
     ),
     "Spot": Case(given={"batch": "b", "spot": True}),
-    "Spot of one type": Case(given={"batch": "b", "spot": True, "instance_type": "m6a.xlarge"}),
+    "Spot of one node": Case(given={"batch": "b", "spot": True, "core_instances": 1}),
     "images further down a long listing": Case(
         answers={**GOOD, LIST: listing("images/b/a.txt", more=True)}
     ),
@@ -249,7 +402,34 @@ SUCCEEDED: dict[str, Case] = {
     ),
     "nobody to tell": Case(answers={**GOOD, TELL: refuses("no such topic")}),
 }
-CASES = {**REFUSED, **BEFORE, **NOT_CREATED, **CREATED, **SUCCEEDED}
+SECOND_TRIES: dict[str, Case] = {
+    "a late cluster": Case(
+        answers={
+            **GOOD,
+            CREATE: first(gives({"ClusterId": "j-1"}), gives({"ClusterId": "j-2"})),
+            DESCRIBE: first(*[cluster_is("STARTING")] * 51, cluster_is("WAITING")),
+            FLEETS: fleets("none to be had"),
+        }
+    ),
+    "a late cluster on Spot": Case(
+        given={"batch": "b", "spot": True},
+        answers={
+            **GOOD,
+            CREATE: first(gives({"ClusterId": "j-1"}), gives({"ClusterId": "j-2"})),
+            DESCRIBE: first(cluster_ended("INSTANCE_FLEET_TIMEOUT", "no"), cluster_is("WAITING")),
+        },
+    ),
+}
+CASES = {
+    **REFUSED,
+    **BEFORE,
+    **WAITED,
+    **NOT_CREATED,
+    **NO_CAPACITY,
+    **CREATED,
+    **SECOND_TRIES,
+    **SUCCEEDED,
+}
 
 Run = Callable[[str], Outcome]
 
@@ -272,7 +452,7 @@ def run(definition: dict[str, Any]) -> Run:
     return outcome
 
 
-@pytest.mark.parametrize("name", [*REFUSED, *BEFORE])
+@pytest.mark.parametrize("name", [*REFUSED, *BEFORE, *WAITED])
 def test_what_cannot_work_is_told_in_words_before_anything_is_paid(run: Run, name: str) -> None:
     _assert_failed(run(name), CASES[name])
     assert not run(name).asked(CREATE)
@@ -290,6 +470,45 @@ def test_a_refused_cluster_is_asked_for_once_and_a_throttled_one_again(run: Run)
     assert 10 < len(run("a cluster throttled for ever").asked(CREATE)) < 50
 
 
+@pytest.mark.parametrize("name", NO_CAPACITY)
+def test_what_ec2_has_not_is_asked_for_twice_and_told(run: Run, name: str) -> None:
+    outcome = run(name)
+    _assert_failed(outcome, CASES[name])
+    first_try, second_try = (types(fleets_of(asked)["CORE"]) for asked in outcome.asked(CREATE))
+    assert not set(first_try) & set(second_try)
+    assert len(outcome.asked(TERMINATE)) == 2
+
+
+@pytest.mark.parametrize("name", SECOND_TRIES)
+def test_a_second_try_has_other_types_on_demand(run: Run, name: str) -> None:
+    outcome = run(name)
+    assert outcome.status == "SUCCEEDED"
+    # Never two clusters at once.
+    calls = [action for action, _ in outcome.calls if action in (CREATE, TERMINATE)]
+    assert calls == [CREATE, TERMINATE, CREATE, TERMINATE]
+    assert [call["ClusterId"] for call in outcome.asked(TERMINATE)] == ["j-1", "j-2"]
+    (step,) = outcome.asked(RUN)
+    assert step["ClusterId"] == "j-2"
+    second = fleets_of(outcome.asked(CREATE)[1])
+    assert set(second) == {"MASTER", "CORE"}
+    assert second["CORE"]["TargetOnDemandCapacity"] == 2
+    assert len(types(second["CORE"])) >= 3
+
+
+def test_a_throttled_step_is_added_again_unless_there_is_one(run: Run) -> None:
+    assert len(run("a step throttled once").asked(RUN)) == 2
+    assert len(run("a step throttled while it runs").asked(RUN)) == 1
+    assert 10 < len(run("a step throttled for ever").asked(RUN)) < 50
+    assert len(run("a step failed without details").asked(RUN)) == 1
+
+
+def test_who_waits_says_so_once(run: Run) -> None:
+    for name in ("its turn after others", "too many others, for ever"):
+        told = [call["Message"] for call in run(name).asked(TELL)]
+        assert [text for text in told if text.startswith("Batch b waits: 3 batches")] == told[:1]
+    assert not any("waits" in call["Message"] for call in run("the least input").asked(TELL))
+
+
 @pytest.mark.parametrize("name", CREATED)
 def test_a_failure_after_creation_is_told_and_its_cluster_terminated(run: Run, name: str) -> None:
     _assert_failed(run(name), CASES[name])
@@ -304,7 +523,7 @@ def test_a_good_run_ends_its_cluster_and_says_where_its_results_are(run: Run, na
     assert outcome.asked(TERMINATE) == [{"ClusterId": "j-1"}]
     assert outcome.output["batch"] == batch
     assert outcome.output["results"].endswith(f"/results/{batch}/runs/run-1/")
-    assert outcome.output["results"] in outcome.asked(TELL)[0]["Message"]
+    assert outcome.output["results"] in outcome.asked(TELL)[-1]["Message"]
 
 
 def test_every_state_is_entered_by_some_case(definition: dict[str, Any], run: Run) -> None:
@@ -316,12 +535,13 @@ def test_every_state_is_entered_by_some_case(definition: dict[str, Any], run: Ru
         if state["Type"] == "Map"
         for name in state["ItemProcessor"]["States"]
     }
-    assert set(definition["States"]) | inner == entered
+    never = (set(definition["States"]) | inner) - entered
+    assert {name for name in never if not name.startswith("Prefer ")} == set()
 
 
 @pytest.mark.parametrize("name", SUCCEEDED)
 def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) -> None:
-    (step,) = run(name).asked(RUN)
+    (*_, step) = run(name).asked(RUN)
     arguments = step["Step"]["HadoopJarStep"]["Args"]
     assert arguments[0] == "spark-submit"
     entry_point = next(i for i, text in enumerate(arguments) if text.endswith(".py"))
@@ -330,25 +550,92 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "pca": "auto",
         "variance": 0.8,
         "max_reject_rate": 0.05,
+        "components": "none",
+        "csv": False,
+        "standardize": None,
+        "network": "mobilenet_v2",
+        "full_decode": False,
+        "max_pixels": 64_000_000,
+        "allow_unsupported": False,
         **CASES[name].given,
     }
 
     settings = parse_args(arguments[entry_point + 1 :])
 
+    assert settings.nodes == CASES[name].given.get("core_instances", 2)
+    assert settings.billed_since is not None
     assert settings.images.endswith("/" + given["images"])
     assert settings.images.startswith(settings.output + "/")
     assert (settings.batch, settings.run) == (given["batch"], "run-1")
-    assert (settings.pca, settings.variance) == (given["pca"], given["variance"])
-    assert settings.max_reject_rate == given["max_reject_rate"]
+    if given["components"] == "none":
+        assert settings.rule == {"variance": given["variance"]}
+    else:
+        assert settings.rule == {"components": given["components"]}
+    for name_of in (
+        "pca",
+        "max_reject_rate",
+        "csv",
+        "standardize",
+        "network",
+        "full_decode",
+        "max_pixels",
+        "allow_unsupported",
+    ):
+        assert getattr(settings, name_of) == given[name_of], name_of
+
+
+def test_an_execution_may_say_all_that_the_job_can_be_told(
+    fruits: Synthesis, definition: dict[str, Any]
+) -> None:
+    cluster = {"core_instances", "instance_type", "spot"}
+    fields = {field.name for field in input_fields(fruits.stack.config, fruits.stack.storage.data)}
+    options = {action.dest for action in make_parser()._actions} - {"help"}
+    # The machine's own doing: where, under which name, and on which engine.
+    given_by_the_machine = {"output", "run", "engine", "master"}
+    given_by_the_machine |= {"billed_since", "nodes", "node_price", "primary_price"}
+    assert fields - cluster - {"marker"} == options - given_by_the_machine
+    step = json.dumps(definition["States"]["RunJob"]["Parameters"])
+    for option in options - {"engine", "master"}:
+        assert f"'--{option.replace('_', '-')}'" in step
+
+
+def test_a_published_batch_is_told_in_numbers(run: Run) -> None:
+    outcome = run("the least input")
+    (message,) = (call["Message"] for call in outcome.asked(TELL))
+    for words in ("288 images, 4 rejected, 1 in formats", "15 components", "26.5 s", "71.25"):
+        assert words in message
+    (put,) = outcome.asked(METRICS)
+    told = {metric["MetricName"]: metric["Value"] for metric in put["MetricData"]}
+    assert told == {
+        "Images": 288,
+        "Rejects": 4,
+        "Unsupported": 1,
+        "ImagesPerSecond": 71.25,
+        "JobSeconds": 26.5,
+    }
+    assert {d["Value"] for metric in put["MetricData"] for d in metric["Dimensions"]} == {"Fruits"}
+    assert not run("a receipt of another kind").asked(METRICS)
+    with_dollars = run("a receipt with dollars")
+    assert with_dollars.asked(METRICS)[1]["MetricData"][0]["Value"] == 0.21
+    assert "about 0.21 dollars (an estimate)" in with_dollars.asked(TELL)[-1]["Message"]
+
+
+def test_a_manifest_is_passed_on(run: Run, definition: dict[str, Any]) -> None:
+    bucket = run("the least input").output["results"].split("/")[2]
+    manifest = f"s3://{bucket}/images/b.csv"
+    outcome = execute(definition, {"batch": "b", "manifest": manifest}, GOOD)
+    (step,) = outcome.asked(RUN)
+    arguments = step["Step"]["HadoopJarStep"]["Args"]
+    assert arguments[arguments.index("--manifest") + 1] == manifest
 
 
 def test_the_job_may_read_its_failure_from_where_the_machine_looks(run: Run) -> None:
-    (read, *_) = run("a job that says why").asked(READ)
+    (read,) = run("a job that says why").asked(READ)
     assert read["Key"] == "work/b/run-1/failure.json"
 
 
 def test_an_image_is_what_the_job_takes_for_one(definition: dict[str, Any]) -> None:
-    for extension in (*EXTENSIONS, "JPG"):
+    for extension in (*EXTENSIONS, "JPG", "Jpg", "jPeG"):
         answers = {**GOOD, LIST: listing(f"images/b/apple/1.{extension}")}
         assert execute(definition, {"batch": "b"}, answers).status == "SUCCEEDED", extension
 
@@ -364,6 +651,9 @@ def test_every_path_from_a_created_cluster_reaches_its_termination(
     [
         ("RunJob", {"Catch": []}, "RunJob may fail uncaught"),
         ("RunJob", {"Catch": [{"ErrorEquals": ["A"], "Next": "DescribeFailure"}]}, "uncaught"),
+        ("CountLook", {"Parameters": {"count": 0}}, "goes round"),
+        ("IsThereAStep", {"Default": "RunJob"}, "goes round"),
+        ("IsItWorthASecondTry", {"Default": "UseOtherTypes"}, "goes round"),
         ("RunJob", {"Next": "NotifySuccess"}, "ends at Done"),
         ("TellTimeout", {"Next": "NotifyFailure"}, "ends at Failed"),
         ("DescribeStep", {"Catch": []}, "DescribeStep may fail uncaught"),
@@ -382,16 +672,44 @@ def test_the_proof_finds_a_way_to_leave_a_cluster(
     assert any(found in way for way in _ways_to_leave_a_cluster(broken))
 
 
+def test_the_longest_wait_fits_into_an_executions_history(
+    synthesize: Callable[..., Synthesis],
+) -> None:
+    """Step Functions ends an execution at 25,000 events: 5 of a task, 2 of any other state."""
+    longest = rendered(
+        synthesize(
+            wait_timeout_minutes=2_000, start_timeout_minutes=120, execution_timeout_minutes=1_000
+        ).template,
+        "Workflow",
+    )["States"]
+    events = 0
+    for wait, look in (("WaitForTurn", "IsItMyTurn"), ("WaitForNodes", "IsItReady")):
+        (most,) = {
+            rule["NumericGreaterThanEquals"]
+            for rule in longest[look]["Choices"]
+            if "NumericGreaterThanEquals" in rule
+        }
+        name, around = longest[wait]["Next"], [wait]
+        while name != wait:
+            around.append(name)
+            name = longest[name].get("Next") or longest[name]["Default"]
+        each = sum(5 if longest[name]["Type"] == "Task" else 2 for name in around)
+        events += (2 if wait == "WaitForNodes" else 1) * most * each
+    assert 10_000 < events < 24_000
+
+
 def test_the_machine_outlives_its_longest_job(definition: dict[str, Any]) -> None:
     # Else the whole execution would time out, and run no Catch.
-    assert definition["TimeoutSeconds"] > definition["States"]["RunJob"]["TimeoutSeconds"] + 900
+    waiting = 1440 + 2 * 25
+    longest = definition["States"]["RunJob"]["TimeoutSeconds"] + 60 * waiting
+    assert definition["TimeoutSeconds"] > longest + 900
 
 
 def _assert_failed(outcome: Outcome, case: Case) -> None:
     assert (outcome.status, outcome.error) == ("FAILED", case.error)
     for words in case.says:
         assert words in outcome.cause
-    (message, *_) = outcome.asked(TELL)
+    (*_, message) = outcome.asked(TELL)
     assert message["Message"].startswith(outcome.cause)
 
 
@@ -410,7 +728,8 @@ def _ways_to_leave_a_cluster(definition: Mapping[str, Any]) -> list[str]:
     def walk(name: str, way: tuple[str, ...]) -> None:
         state = states[name]
         if name in way:
-            found.append(f"{' > '.join(way)} goes round at {name}.")
+            if not _is_counted(states, way[way.index(name) :]):
+                found.append(f"{' > '.join(way)} goes round at {name}.")
             return
         if _action(state) == TERMINATE:
             if state["Parameters"] != {"ClusterId.$": "$.cluster.id"}:
@@ -429,6 +748,35 @@ def _ways_to_leave_a_cluster(definition: Mapping[str, Any]) -> list[str]:
 
     walk(states[creators[0]]["Next"], (creators[0],))
     return found
+
+
+def _is_counted(states: Mapping[str, Any], cycle: tuple[str, ...]) -> bool:
+    """Return whether a way around comes to an end: it counts, and looks at what it counts."""
+    counted = {
+        f"{where}.count"
+        for name in cycle
+        if states[name]["Type"] == "Pass"
+        and (where := states[name].get("ResultPath"))
+        and states[name].get("Parameters") == {"count.$": f"States.MathAdd({where}.count, 1)"}
+    }
+    looked_at = {
+        rule.get("Variable")
+        for name in cycle
+        for choice in states[name].get("Choices", ())
+        for rule in (choice, *choice.get("And", ()))
+        if any(comparison.startswith("Numeric") for comparison in rule)
+    }
+    return bool(counted & looked_at)
+
+
+def fleets_of(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the fleets of a RunJobFlow, by kind."""
+    return {fleet["InstanceFleetType"]: fleet for fleet in asked["Instances"]["InstanceFleets"]}
+
+
+def types(fleet: Mapping[str, Any]) -> list[str]:
+    """Return a fleet's types, the preferred first."""
+    return [config["InstanceType"] for config in fleet["InstanceTypeConfigs"]]
 
 
 def _action(state: Mapping[str, Any]) -> str:

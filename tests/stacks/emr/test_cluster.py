@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from stacks.emr.spark_settings import PYTHON, NodeShape
+from stacks.config import OrchardConfig
+from stacks.emr.instances import NodeShape, alike, fitting, larger
+from stacks.emr.spark_settings import PYTHON
 from stacks.knobs import ConfigError
 from tests.stacks.answers import CREATE, GOOD
 from tests.stacks.definitions import execute, rendered, resolve
@@ -27,13 +29,13 @@ def request(synthesis: Synthesis, **given: Any) -> dict[str, Any]:
     return asked
 
 
-def core(asked: dict[str, Any]) -> dict[str, Any]:
-    (fleet,) = (f for f in asked["Instances"]["InstanceFleets"] if f["InstanceFleetType"] == "CORE")
-    return dict(fleet)
+def fleets(asked: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {fleet["InstanceFleetType"]: fleet for fleet in asked["Instances"]["InstanceFleets"]}
 
 
 def types(fleet: dict[str, Any]) -> list[str]:
-    return [config["InstanceType"] for config in fleet["InstanceTypeConfigs"]]
+    preferred = sorted(fleet["InstanceTypeConfigs"], key=lambda config: config["Priority"])
+    return [config["InstanceType"] for config in preferred]
 
 
 def properties(asked: dict[str, Any], classification: str) -> dict[str, str]:
@@ -47,29 +49,85 @@ def mib(text: str) -> int:
 
 
 def test_an_execution_sizes_its_cluster_and_its_spark_alike(fruits: Synthesis) -> None:
-    asked = request(fruits, core_instances=7, instance_type="m6i.xlarge")
-    fleet = core(asked)
-    assert (fleet["TargetOnDemandCapacity"], fleet["TargetSpotCapacity"]) == (7, 0)
-    assert types(fleet) == ["m6i.xlarge"]
-    assert properties(asked, "spark-defaults")["spark.executor.instances"] == "7"
+    asked = request(fruits, core_instances=7, instance_type="m6i.2xlarge")
+    core = fleets(asked)["CORE"]
+    assert core["TargetOnDemandCapacity"] == 7
+    assert types(core)[0] == "m6i.2xlarge"
+    spark = properties(asked, "spark-defaults")
+    assert (spark["spark.executor.instances"], spark["spark.executor.cores"]) == ("7", "8")
 
 
-def test_spot_nodes_come_from_several_pools_and_the_primary_stays_on_demand(
-    fruits: Synthesis,
-) -> None:
+def test_every_fleet_has_types_of_one_size_and_every_zone(fruits: Synthesis) -> None:
     asked = request(fruits, spot=True)
-    fleet = core(asked)
-    assert (fleet["TargetOnDemandCapacity"], fleet["TargetSpotCapacity"]) == (0, 2)
-    assert len(set(types(fleet))) >= 3
-    assert fleet["LaunchSpecifications"]["SpotSpecification"]["TimeoutAction"]
-    primary = asked["Instances"]["InstanceFleets"][0]
-    assert primary["InstanceFleetType"] == "MASTER"
-    assert primary["TargetOnDemandCapacity"] == 1
-    assert "TargetSpotCapacity" not in primary
+    for fleet in fleets(asked).values():
+        assert len(set(types(fleet))) >= 4
+        assert len({(name[0], name.partition(".")[2]) for name in types(fleet)}) == 1
+        assert {config["WeightedCapacity"] for config in fleet["InstanceTypeConfigs"]} == {1}
+    assert len(asked["Instances"]["Ec2SubnetIds"]) == 3
 
 
-def test_a_chosen_type_is_kept_on_spot_too(fruits: Synthesis) -> None:
-    assert types(core(request(fruits, spot=True, instance_type="m6a.xlarge"))) == ["m6a.xlarge"]
+def test_on_spot_one_core_node_and_the_primary_stay_on_demand(fruits: Synthesis) -> None:
+    asked = request(fruits, spot=True, core_instances=5)
+    of = fleets(asked)
+    assert set(of) == {"MASTER", "CORE", "TASK"}
+    for kind in ("MASTER", "CORE"):
+        assert of[kind]["TargetOnDemandCapacity"] == 1
+        assert "TargetSpotCapacity" not in of[kind]
+    assert (of["TASK"].get("TargetOnDemandCapacity"), of["TASK"]["TargetSpotCapacity"]) == (None, 4)
+    assert of["TASK"]["LaunchSpecifications"]["SpotSpecification"]["TimeoutAction"]
+    yarn = properties(asked, "yarn-site")
+    assert yarn["yarn.node-labels.enabled"] == "true"
+    assert yarn["yarn.node-labels.am.default-node-label-expression"] == "ON_DEMAND"
+    label = "spark.yarn.am.nodeLabelExpression"
+    assert properties(asked, "spark-defaults")[label] == "ON_DEMAND"
+    assert "yarn.node-labels.enabled" not in properties(request(fruits), "yarn-site")
+    assert properties(request(fruits), "spark-defaults")[label] == ""
+
+
+def test_one_node_on_spot_is_one_on_demand(fruits: Synthesis) -> None:
+    of = fleets(request(fruits, spot=True, core_instances=1))
+    assert set(of) == {"MASTER", "CORE"}
+
+
+def test_a_chosen_type_is_preferred_on_spot_too(fruits: Synthesis) -> None:
+    of = fleets(request(fruits, spot=True, instance_type="m6a.xlarge"))
+    assert types(of["TASK"])[0] == types(of["CORE"])[0] == "m6a.xlarge"
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
+def test_what_stands_in_for_a_type_holds_what_was_divided_for_it(
+    architecture: Literal["x86_64", "arm64"],
+) -> None:
+    config = OrchardConfig(architecture=architecture)
+    for name in fitting(architecture):
+        shape = NodeShape.of(name)
+        for other in alike(name, config):
+            assert NodeShape.of(other) == shape
+        others = larger(name, config)
+        assert others
+        assert name not in others
+        for other in others:
+            # An r type's stand-in has twice its vCPUs and as much memory: up to 8xlarge.
+            twice = other.replace("8xlarge", "4xlarge")
+            factor = 2 if twice != other else 1
+            assert factor * NodeShape.of(twice).vcpus >= shape.vcpus
+            assert factor * NodeShape.of(twice).yarn >= shape.yarn
+
+
+def test_what_the_region_lacks_stands_in_for_nothing(synthesize: Callable[..., Synthesis]) -> None:
+    asked = request(synthesize(unoffered_types=("m6a.xlarge", "m7i.xlarge")))
+    for fleet in fleets(asked).values():
+        assert not {"m6a.xlarge", "m7i.xlarge"} & set(types(fleet))
+
+
+def test_the_machine_has_a_state_for_each_type_that_fits(fruits: Synthesis) -> None:
+    states = rendered(fruits.template, "Workflow")["States"]
+    for name in fitting("x86_64"):
+        chosen = states[f"Prefer {name}"]["Parameters"]
+        assert chosen["types"][0]["InstanceType"] == name
+        assert chosen["shape"] == NodeShape.of(name).settings()
+    assert {"c6i.xlarge", "m7i.4xlarge"} <= set(fitting("x86_64"))
+    assert {"c7g.xlarge", "m7g.4xlarge"} <= set(fitting("arm64"))
 
 
 def test_no_cluster_is_created_to_stay(fruits: Synthesis) -> None:
@@ -85,7 +143,6 @@ def test_no_key_and_no_port_leads_into_a_cluster(fruits: Synthesis) -> None:
     instances = request(fruits)["Instances"]
     assert "Ec2KeyName" not in instances
     assert not any(name.startswith("Additional") for name in instances)
-    assert len(instances["Ec2SubnetIds"]) == 2
 
 
 def test_the_cluster_bears_what_policies_bills_and_people_look_for(fruits: Synthesis) -> None:
@@ -182,13 +239,14 @@ def test_the_bootstrap_action_installs_the_wheelhouse(fruits: Synthesis) -> None
 
 
 @pytest.mark.parametrize(
-    "instance_type", ["m5.xlarge", "m6g.2xlarge", "r5.xlarge", "r6g.4xlarge", "c5.4xlarge"]
+    "instance_type",
+    ["c6i.xlarge", "c7g.xlarge", "m5.xlarge", "m6g.2xlarge", "r5.xlarge", "c5.4xlarge"],
 )
 def test_a_node_holds_its_executor_and_the_driver(
     synthesize: Callable[..., Synthesis], instance_type: str
 ) -> None:
     architecture = "arm64" if "g." in instance_type else "x86_64"
-    asked = request(synthesize(core_instance_types=(instance_type,), architecture=architecture))
+    asked = request(synthesize(architecture=architecture), instance_type=instance_type)
     spark, yarn = properties(asked, "spark-defaults"), properties(asked, "yarn-site")
     executor = mib(spark["spark.executor.memory"]) + mib(spark["spark.executor.memoryOverhead"])
     driver = mib(spark["spark.driver.memory"]) + mib(spark["spark.driver.memoryOverhead"])
@@ -196,28 +254,22 @@ def test_a_node_holds_its_executor_and_the_driver(
     assert executor <= int(yarn["yarn.scheduler.maximum-allocation-mb"])
     # Each task is a Python process with the network and an image of 64 megapixels.
     tasks = int(spark["spark.executor.cores"]) // int(spark["spark.task.cpus"])
-    assert mib(spark["spark.executor.memoryOverhead"]) >= tasks * 1024
+    assert mib(spark["spark.executor.memoryOverhead"]) >= tasks * 832
     assert spark["spark.executorEnv.OMP_NUM_THREADS"] == spark["spark.task.cpus"]
 
 
-@pytest.mark.parametrize("instance_type", ["c5.xlarge", "m5.large", "t3.xlarge", "m5.metal"])
+@pytest.mark.parametrize(
+    "instance_type", ["c5.large", "m5.large", "t3.xlarge", "m5.metal", "c5.9xlarge"]
+)
 def test_a_node_that_cannot_hold_the_job_is_refused_in_a_sentence(instance_type: str) -> None:
-    with pytest.raises(ConfigError, match=rf'core_instance_types is "{instance_type}"; allowed is'):
+    with pytest.raises(ConfigError, match=rf'instance_types is "{instance_type}"; allowed is'):
         NodeShape.of(instance_type)
 
 
 def test_managed_scaling_lets_spark_grow_with_the_cluster(
     synthesize: Callable[..., Synthesis],
 ) -> None:
-    asked = request(
-        synthesize(
-            managed_scaling_min_units=2,
-            managed_scaling_max_units=8,
-            vpc_id="vpc-0123456789abcdef0",
-            subnet_ids=("subnet-0123456789abcdef0",),
-            availability_zones=("eu-west-1a",),
-        )
-    )
+    asked = request(synthesize(managed_scaling_min_units=2, managed_scaling_max_units=8))
     limits = asked["ManagedScalingPolicy"]["ComputeLimits"]
     assert (limits["MinimumCapacityUnits"], limits["MaximumCapacityUnits"]) == (2, 8)
     assert limits["UnitType"] == "InstanceFleetUnits"
