@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 REGION = "eu-west-1"
 
+UNHURRIED: Mapping[str, object] = {
+    "start_timeout_minutes": 120,
+    "execution_timeout_minutes": 600,
+}
+"""Waits are shortened and bootstrapping is not, so that a cluster here has more looks to start."""
+
 EXECUTION_EVENT = "Step Functions Execution Status Change"
 EMR_EVENT = "EMR Cluster State Change"
 
@@ -77,7 +83,8 @@ class LocalCloud(Pipeline):
         """Start all of it and deploy the stack."""
         name = str(self._context.get("name", "Orchard"))
         self.architecture = build_wheelhouse()
-        context = {"architecture": self.architecture} | self._context
+        context: dict[str, object] = {"architecture": self.architecture, **UNHURRIED}
+        context |= self._context
         assembly = self._assembly or synthesize(self.folder / "cdk.out", context, REGION)
         # A state that fails is part of the story, not an error of the interpreter's.
         logging.getLogger("moto").setLevel(logging.CRITICAL)

@@ -289,10 +289,10 @@ class _Client(asyncio.Protocol):
                 self.transport.write(answer)
 
     def _refuse(self, answer: bytes) -> None:
-        """Answer, and read nothing more."""
+        """Answer, and pass over what still comes: closing would reset the answer on its way."""
         self._silent = True
         self.transport.write(answer)
-        self.transport.close()
+        self.transport.write_eof()
 
     def _take_body(self, data: bytes) -> None:
         self.awaits_continue = False

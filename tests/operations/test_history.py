@@ -20,6 +20,7 @@ from spark_job.contract import SPARK_EVENTS
 from spark_job.engines.spark import find_java
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.spark
@@ -40,8 +41,13 @@ spark.stop()
 """
 
 
-@mock_aws
-def test_a_run_is_found_in_the_history(tmp_path: Path) -> None:
+@pytest.fixture
+def s3() -> Iterator[Any]:
+    with mock_aws():
+        yield boto3.client("s3", region_name="eu-west-1")
+
+
+def test_a_run_is_found_in_the_history(s3: Any, tmp_path: Path) -> None:
     written, fetched = tmp_path / "written", tmp_path / "fetched"
     written.mkdir()
     subprocess.run(
@@ -49,7 +55,6 @@ def test_a_run_is_found_in_the_history(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "JAVA_HOME": find_java()},
     )
-    s3: Any = boto3.client("s3", region_name="eu-west-1")
     where = {"LocationConstraint": "eu-west-1"}
     s3.create_bucket(Bucket="orchard-logs", CreateBucketConfiguration=where)
     s3.put_object(Bucket="orchard-logs", Key=f"{SPARK_EVENTS}/", Body=b"")

@@ -235,7 +235,8 @@ class TestPace:
         assert all(is_busy(read) for _, read in read_ahead(disturbed.folder, images))
         before = disturbed.gate.requests["GET"]
         assert all(is_busy(read) for _, read in read_ahead(disturbed.folder, images))
-        assert 1 <= disturbed.gate.requests["GET"] - before <= 8
+        # How often the pace was halved before is a matter of the machine: once, at least.
+        assert 1 <= disturbed.gate.requests["GET"] - before <= reading.READERS // 2
         disturbed.gate.rules = ()
         assert not any(is_busy(read) for _, read in read_ahead(disturbed.folder, images))
 
