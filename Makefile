@@ -80,23 +80,23 @@ CDK = $(BIN)/npx --yes aws-cdk@$(CDK_CLI_VERSION)
 
 .PHONY: bootstrap-account
 bootstrap-account: $(VENV)/all.installed ## prepare your AWS account's region for CDK, once
-	@export AWS_REGION=$$($(BIN)/python -m operations.account --bootstrap) && \
+	@AWS_REGION=$$($(BIN)/python -m operations.account --bootstrap) && export AWS_REGION && \
 		$(CDK) bootstrap --app "$(BIN)/python app.py"
 
 .PHONY: deploy
 deploy: wheelhouse ## deploy to your AWS account (SET="key=value ..." is kept in cdk.json)
 	@$(if $(SET),$(BIN)/python -m stacks.config $(SET))
-	@export AWS_REGION=$$($(BIN)/python -m operations.account) && \
+	@AWS_REGION=$$($(BIN)/python -m operations.account) && export AWS_REGION && \
 		$(CDK) deploy --all --app "$(BIN)/python app.py" $(ARGS)
 
 .PHONY: destroy
 destroy: wheelhouse ## remove what was deployed, after one question
-	@export AWS_REGION=$$($(BIN)/python -m operations.account) && \
+	@AWS_REGION=$$($(BIN)/python -m operations.account) && export AWS_REGION && \
 		$(BIN)/python -m operations.destroy --cdk $(CDK) --app "$(BIN)/python app.py"
 
 .PHONY: acceptance
 acceptance: wheelhouse ## try everything in your AWS account, and remove it again; it asks first
-	@export AWS_REGION=$$($(BIN)/python -m operations.account) && \
+	@AWS_REGION=$$($(BIN)/python -m operations.account) && export AWS_REGION && \
 		$(BIN)/python -m operations.acceptance --cdk $(CDK) --app "$(BIN)/python app.py"
 
 .PHONY: history

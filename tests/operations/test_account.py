@@ -99,6 +99,13 @@ def test_types_that_the_region_lacks_are_found(account: Account) -> None:
     assert set(found) == set(fitting("x86_64")) - names
 
 
+def test_make_stops_where_something_is_missing() -> None:
+    """`export NAME=$(command)` succeeds even where the command fails."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert makefile.count("-m operations.account") == 4
+    assert makefile.count(") && export AWS_REGION && ") == 4
+
+
 @pytest.fixture
 def cdk_json(tmp_path: Path) -> Path:
     return Path(shutil.copy(CDK_JSON, tmp_path / "cdk.json"))
