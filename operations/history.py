@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from operations.account import AccountError, configured, find_account
+from operations.destroy import find_outputs
 from spark_job.contract import SPARK_EVENTS
 from stacks.config import ConfigError
 
@@ -32,11 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 config = configured()
                 account = find_account(config)
-                formation = account.session.client("cloudformation", region_name=account.region)
-                (stack,) = formation.describe_stacks(StackName=config.name)["Stacks"]
+                outputs = find_outputs(account, config.name)
             except (AccountError, ConfigError) as error:
                 sys.exit(f"orchard: {error}")
-            outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in stack["Outputs"]}
+            if outputs is None:
+                sys.exit(
+                    f"orchard: there is no stack {config.name} in {account.region}; make deploy"
+                )
             s3 = account.session.client("s3", region_name=account.region)
             fetched = fetch(s3, outputs["LogBucket"], folder)
             print(f"fetched {fetched} files of event logs", flush=True)

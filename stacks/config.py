@@ -358,7 +358,7 @@ def check_region(region: str, config: OrchardConfig) -> None:
             "region",
             region,
             f"one of {', '.join(config.allowed_regions)} (allowed_regions), chosen by"
-            f" `-c region={config.allowed_regions[0]}` or by the AWS profile",
+            f" `make deploy SET=region={config.allowed_regions[0]}` or by the AWS profile",
         )
 
 

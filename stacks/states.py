@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_cdk import Aws, aws_iam
+from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_stepfunctions as sfn
 
@@ -14,7 +15,7 @@ from stacks.identity import trusted
 from stacks.logs import state_machine_log
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_sns, aws_sqs
+    from aws_cdk import aws_s3, aws_sns, aws_sqs
     from constructs import Construct
 
     from stacks.config import OrchardConfig
@@ -81,6 +82,33 @@ def on_event(machine: sfn.StateMachine, undelivered: aws_sqs.IQueue) -> targets.
     """
     role = aws_iam.Role(machine, "EventsRole", assumed_by=trusted(machine, "events", "rule/*"))
     return targets.SfnStateMachine(machine, role=role, dead_letter_queue=undelivered)
+
+
+def start_when_written(
+    scope: Construct,
+    construct_id: str,
+    machine: sfn.StateMachine,
+    undelivered: aws_sqs.IQueue,
+    *,
+    bucket: aws_s3.IBucket,
+    key: str,
+    description: str,
+) -> None:
+    """Start a state machine whenever an object is written whose key a wildcard matches."""
+    events.Rule(
+        scope,
+        construct_id,
+        description=description,
+        event_pattern=events.EventPattern(
+            source=["aws.s3"],
+            detail_type=["Object Created"],
+            detail={
+                "bucket": {"name": [bucket.bucket_name]},
+                "object": {"key": [{"wildcard": key}]},
+            },
+        ),
+        targets=[on_event(machine, undelivered)],
+    )
 
 
 def service(action: str) -> str:

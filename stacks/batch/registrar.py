@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aws_cdk import aws_events as events
 from constructs import Construct
 
 from spark_job.contract import CURRENT, RESULTS, results_folder, run_folder
@@ -21,9 +20,9 @@ from stacks.states import (
     format_string,
     make_state_machine,
     notify_failure,
-    on_event,
     record_failure,
     service,
+    start_when_written,
 )
 
 if TYPE_CHECKING:
@@ -73,19 +72,14 @@ class Registrar(Construct):
         self.state_machine = make_state_machine(
             self, name="Registrar", definition=self.definition, config=config
         )
-        events.Rule(
+        start_when_written(
             self,
             "PointerWritten",
+            self.state_machine,
+            undelivered,
+            bucket=bucket,
+            key=f"{RESULTS}/*/{CURRENT}",
             description="Another run of a batch is published.",
-            event_pattern=events.EventPattern(
-                source=["aws.s3"],
-                detail_type=["Object Created"],
-                detail={
-                    "bucket": {"name": [bucket.bucket_name]},
-                    "object": {"key": [{"wildcard": f"{RESULTS}/*/{CURRENT}"}]},
-                },
-            ),
-            targets=[on_event(self.state_machine, undelivered)],
         )
 
 

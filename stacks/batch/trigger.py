@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_cdk import ArnFormat, Stack
-from aws_cdk import aws_events as events
 from constructs import Construct
 
 from spark_job.contract import IMAGES, READY, run_folder
@@ -23,9 +22,9 @@ from stacks.states import (
     format_string,
     make_state_machine,
     notify_failure,
-    on_event,
     record_failure,
     service,
+    start_when_written,
 )
 
 if TYPE_CHECKING:
@@ -81,19 +80,14 @@ class Trigger(Construct):
         self.state_machine = make_state_machine(
             self, name="Trigger", definition=self.definition, config=config
         )
-        events.Rule(
+        start_when_written(
             self,
             "MarkerWritten",
+            self.state_machine,
+            undelivered,
+            bucket=bucket,
+            key=f"{IMAGES}/*/{READY}",
             description=f"A batch of images is complete: its {READY} marker was written.",
-            event_pattern=events.EventPattern(
-                source=["aws.s3"],
-                detail_type=["Object Created"],
-                detail={
-                    "bucket": {"name": [bucket.bucket_name]},
-                    "object": {"key": [{"wildcard": f"{IMAGES}/*/{READY}"}]},
-                },
-            ),
-            targets=[on_event(self.state_machine, undelivered)],
         )
 
 

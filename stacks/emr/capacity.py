@@ -152,11 +152,11 @@ def _use(
             "shape.$": "$.shape",
             "others.$": "$.others",
             "prices.$": "$.prices",
+            "throttled": {"count": 0},
             "capacity": {
                 "since.$": "$$.State.EnteredTime",
                 "node_price.$": price,
                 "attempt": attempt,
-                "throttled": 0,
                 "market": market,
                 "drivers_label": _LABEL if yarn else "",
                 "fleets": [_primary(config, primary), *fleets],

@@ -59,20 +59,14 @@ def create_cluster(
         # Its error has no name of its own that could be retried.
         "WasItThrottled": {
             "Type": "Choice",
-            "Choices": [{**was_throttled("$.capacity.throttled"), "Next": "WaitForEmr"}],
+            "Choices": [{**was_throttled(), "Next": "WaitForEmr"}],
             "Default": "TellNoCluster",
         },
         "WaitForEmr": {"Type": "Wait", "Seconds": 15, "Next": "CountAttempt"},
         "CountAttempt": {
             "Type": "Pass",
-            "Parameters": {"count.$": "States.MathAdd($.capacity.throttled, 1)"},
+            "Parameters": {"count.$": "States.MathAdd($.throttled.count, 1)"},
             "ResultPath": "$.throttled",
-            "Next": "KeepCount",
-        },
-        "KeepCount": {
-            "Type": "Pass",
-            "InputPath": "$.throttled.count",
-            "ResultPath": "$.capacity.throttled",
             "Next": "CreateCluster",
         },
         "TellNoCluster": record_failure(

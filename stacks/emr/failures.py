@@ -57,17 +57,14 @@ _FIXES: Final = {
 _OTHER_END: Final = "Start the batch again, unless these words say what to change first."
 
 
-def was_throttled(attempts: str) -> State:
+def was_throttled() -> State:
     """Return the condition that a request was turned away unheard, and not too often yet.
 
-    Parameters
-    ----------
-    attempts
-        Where it is counted how often that happened.
+    How often that happened is counted in ``$.throttled.count``.
     """
     return {
         "And": [
-            {"Variable": attempts, "NumericLessThan": _MOST_ATTEMPTS},
+            {"Variable": "$.throttled.count", "NumericLessThan": _MOST_ATTEMPTS},
             {
                 "Or": [
                     {"Variable": "$.error.Cause", "StringMatches": pattern}

@@ -96,7 +96,7 @@ def _add_step_again() -> States:
     return {
         "WasStepThrottled": {
             "Type": "Choice",
-            "Choices": [{**was_throttled("$.throttled.count"), "Next": "LookForStep"}],
+            "Choices": [{**was_throttled(), "Next": "LookForStep"}],
             "Default": "DescribeFailure",
         },
         # What was throttled may have been a look at a step that runs: then there is one.
