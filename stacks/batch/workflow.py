@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from stacks.states import State, States
     from stacks.storage import Storage
 
-_LOOKED_AT: Final = 100
-"""Names that the image check lists: enough to find an image, small enough for a state."""
+_NAMES: Final = 80
+"""How many names a look takes: with their text beside them they must fit a state's data."""
+_LOOKS: Final = 30
+"""After so many names without an image it is left to the job, which lists them all."""
 
 
 class Workflow(Construct):
@@ -90,7 +92,7 @@ class Workflow(Construct):
             network=network,
         )
         states: States = {
-            **check_input(config, storage.data, then="CheckImages", refused="NotifyFailure"),
+            **check_input(config, storage.data, then="LookForImages", refused="NotifyFailure"),
             **_check_images(storage.data, then="Admission"),
             **admit(config, topic, then="ChooseType"),
             **create_cluster(config, Stack.of(self).region, cluster.request, then="BeginJob"),
@@ -116,24 +118,23 @@ class Workflow(Construct):
 
 
 def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
-    listing = "$.listing.text"
+    names, more = "$.looked.names", "$.listing.NextContinuationToken"
     return {
-        "CheckImages": {
-            "Type": "Task",
-            "Resource": service("aws-sdk:s3:listObjectsV2"),
-            "Parameters": {
-                "Bucket": data.bucket_name,
-                "Prefix.$": "$.settings.images",
-                "MaxKeys": _LOOKED_AT,
-            },
+        "LookForImages": {
+            "Type": "Pass",
+            "Result": {"looks": 0},
+            "ResultPath": "$.looked",
+            "Next": "CheckImages",
+        },
+        "CheckImages": _list_images(data),
+        "ReadNames": {
+            "Type": "Pass",
             # As text, which can be searched for a suffix; the marker and folders have none.
-            "ResultSelector": {
-                "text.$": "States.JsonToString($)",
-                "more.$": "$.IsTruncated",
+            "Parameters": {
+                "names.$": "States.JsonToString($.listing)",
+                "looks.$": "States.MathAdd($.looked.looks, 1)",
             },
-            "ResultPath": "$.listing",
-            "Retry": RETRY_BRIEFLY,
-            "Catch": catch("TellImagesUnreadable"),
+            "ResultPath": "$.looked",
             "Next": "AreThereImages",
         },
         "AreThereImages": {
@@ -141,19 +142,22 @@ def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
             "Choices": [
                 {
                     "Or": [
-                        *(
-                            {"Variable": listing, "StringMatches": f"*.{suffix}*"}
-                            for extension in EXTENSIONS
-                            for suffix in _spellings(extension)
-                        ),
-                        # No image among the first names proves nothing: the job lists them all.
-                        {"Variable": "$.listing.more", "BooleanEquals": True},
+                        {"Variable": names, "StringMatches": f"*.{suffix}*"}
+                        for extension in EXTENSIONS
+                        for suffix in _spellings(extension)
                     ],
                     "Next": then,
-                }
+                },
+                {"Variable": more, "IsPresent": False, "Next": "TellNoImages"},
+                {
+                    "Variable": "$.looked.looks",
+                    "NumericLessThan": _LOOKS,
+                    "Next": "CheckMoreImages",
+                },
             ],
-            "Default": "TellNoImages",
+            "Default": then,
         },
+        "CheckMoreImages": _list_images(data, **{"ContinuationToken.$": more}),
         "TellNoImages": record_failure(
             "NotifyFailure",
             "NoImages",
@@ -173,6 +177,24 @@ def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
             "$.settings.images",
             "$.error.Cause",
         ),
+    }
+
+
+def _list_images(data: aws_s3.IBucket, **further: str) -> State:
+    """Return the state that lists some names of the batch, from the first or further on."""
+    return {
+        "Type": "Task",
+        "Resource": service("aws-sdk:s3:listObjectsV2"),
+        "Parameters": {
+            "Bucket": data.bucket_name,
+            "Prefix.$": "$.settings.images",
+            "MaxKeys": _NAMES,
+            **further,
+        },
+        "ResultPath": "$.listing",
+        "Retry": RETRY_BRIEFLY,
+        "Catch": catch("TellImagesUnreadable"),
+        "Next": "ReadNames",
     }
 
 

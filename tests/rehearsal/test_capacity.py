@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -104,26 +105,39 @@ def test_an_internal_error_is_told_with_its_details(
     assert "m5.xlarge is not available in eu-west-1a now" in outcome.cause
 
 
-def test_of_five_batches_at_once_three_have_clusters_and_the_others_wait(
-    cloud: LocalCloud, batch: str
+def test_of_four_markers_at_once_two_have_clusters_and_the_others_wait(
+    cloud: LocalCloud, put: Callable[[str, dict[str, bytes]], None], photographs: dict[str, bytes]
 ) -> None:
-    cloud.emr.shortages = [Shortage.LATE] * 5
-    arns = [cloud.start_execution({"batch": batch}) for _ in range(5)]
+    cloud.emr.shortages = [Shortage.LATE] * 4
+    batches = [f"night-{number}" for number in range(4)]
+    path, content = next(iter(photographs.items()))
+
+    def two_at_a_time(definition: dict[str, Any]) -> None:
+        parameters = definition["States"]["FindOldest"]["Parameters"]
+        parameters["oldest.$"] = parameters["oldest.$"].replace("[-3:]", "[-2:]")
+        assert "[-2:]" in parameters["oldest.$"]
+
+    with cloud.changed(cloud.state_machine, two_at_a_time):
+        for batch in batches:
+            put(batch, {path: content})
+            cloud.mark_ready(batch)
+        started = {cloud.first_execution(batch) for batch in batches}
+    arns = [arn for arn in reversed(cloud.executions()) if arn in started]
 
     def with_cluster() -> list[str]:
         return [arn for arn in arns if alive(cloud, arn)]
 
     def told() -> list[str]:
-        return [text for text in cloud.messages() if text.startswith(f"Batch {batch} waits: 3")]
+        return [text for text in cloud.messages() if re.match(r"Batch night-\d waits:", text)]
 
-    wait_for(lambda: len(with_cluster()) == 3 and len(told()) == 2, 60, "Three clusters")
+    wait_for(lambda: len(with_cluster()) == 2 and len(told()) == 2, 60, "Two clusters")
     admitted = with_cluster()
-    assert admitted == arns[:3], "the oldest go first"
+    assert admitted == arns[:2], "the oldest go first"
     cloud.abort(arns[0])
-    wait_for(lambda: arns[3] in with_cluster(), 60, "The fourth batch's turn")
+    wait_for(lambda: arns[2] in with_cluster(), 60, "The third batch's turn")
     # The janitor may still be at the first one's.
-    wait_for(lambda: with_cluster() == arns[1:4], 60, "The end of the first cluster")
-    assert not clusters_of(cloud, arns[4])
+    wait_for(lambda: with_cluster() == arns[1:3], 60, "The end of the first cluster")
+    assert not clusters_of(cloud, arns[3])
     for arn in arns[1:]:
         cloud.abort(arn)
     cloud.settle(120)

@@ -41,7 +41,7 @@ def test_a_batch_of_heic_files_alone_creates_no_cluster(
     put: Callable[[str, dict[str, bytes]], None],
     failed: Callable[[str], Outcome],
 ) -> None:
-    put("phones", {f"apple/IMG_{number}.HEIC": b"....ftypheic" for number in range(3)})
+    put("phones", {f"apple/IMG_{number}.HEIC": b"....ftypheic" for number in range(200)})
     arn = cloud.start_execution({"batch": "phones"})
     outcome = failed(arn)
     assert outcome.error == "NoImages"

@@ -47,7 +47,9 @@ def first(*answers: Answer) -> Answer:
 
 def listing(*keys: str, more: bool = False) -> Answer:
     contents = {"Contents": [{"Key": key, "Size": 1} for key in keys]} if keys else {}
-    return gives({"IsTruncated": more, "KeyCount": len(keys), "Prefix": "images/b/", **contents})
+    further = {"NextContinuationToken": "token"} if more else {}
+    page = {"IsTruncated": more, "KeyCount": len(keys), "Prefix": "images/b/"}
+    return gives({**page, **contents, **further})
 
 
 def cluster_ended(code: str, message: str, detail: str = "") -> Answer:

@@ -119,6 +119,14 @@ BEFORE: dict[str, Case] = {
         error="NoImages",
         says=("holds none that is taken (jpg, jpeg,", "png, webp, avif", "no HEIC, no raw files"),
     ),
+    "pictures that are not taken, on page after page": Case(
+        answers={
+            **GOOD,
+            LIST: first(listing("images/b/1.HEIC", more=True), listing("images/b/2.HEIC")),
+        },
+        error="NoImages",
+        says=("holds none that is taken",),
+    ),
     "a marker alone": Case(
         answers={**GOOD, LIST: listing("images/b/", "images/b/_READY")},
         error="NoImages",
@@ -395,6 +403,9 @@ SUCCEEDED: dict[str, Case] = {
     "Spot": Case(given={"batch": "b", "spot": True}),
     "Spot of one node": Case(given={"batch": "b", "spot": True, "core_instances": 1}),
     "images further down a long listing": Case(
+        answers={**GOOD, LIST: first(listing("images/b/a.txt", more=True), GOOD[LIST])}
+    ),
+    "no image among the first thousands of names": Case(
         answers={**GOOD, LIST: listing("images/b/a.txt", more=True)}
     ),
     "a throttled cluster": Case(
