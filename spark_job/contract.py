@@ -20,6 +20,9 @@ CONTRACT: Final = 1
 NONE: Final = "none"
 """As an option's value: as if it were left out, for callers that cannot leave one out."""
 
+PCA: Final = ("auto", "fit", "reuse", "update")
+"""Which model a run's vectors are of; see `spark_job.choice`."""
+
 IMAGES: Final = "images"
 WORK: Final = "work"
 RESULTS: Final = "results"
@@ -61,6 +64,9 @@ FAILURE: Final = "failure.json"
 """Why a run published nothing; in its work folder."""
 
 LISTING: Final = "listing"
+REST: Final = "rest"
+"""Below a work folder: the listing of what no earlier run of the batch knows."""
+
 FEATURES: Final = "features"
 REJECTS: Final = "rejects"
 POSTPONED: Final = "postponed"

@@ -5,8 +5,6 @@ Nothing but a small receipt leaves the worker: pixels and features never travel 
 
 from __future__ import annotations
 
-import secrets
-from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,23 +17,15 @@ import numpy as np
 from spark_job import contract, tables
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
-from spark_job.formats import UNSUPPORTED
 from spark_job.isolation import IsolatedDecoder, image_seconds, time_limit
-from spark_job.listing import Image, listing_digest, read_part
+from spark_job.known import Same
+from spark_job.listing import Image, read_part
 from spark_job.networks.extractor import shared_extractor
 from spark_job.objects import BusyError
+from spark_job.parts import PartRows, PartWriter
 from spark_job.phash import perceptual_hash
 from spark_job.reading import first_pace, read_ahead, second_pace
-from spark_job.receipts import (
-    Counts,
-    Digests,
-    PartReceipt,
-    add_digests,
-    digest,
-    processor,
-    versions,
-)
-from spark_job.tables import FeatureRow, PostponedRow, RejectRow
+from spark_job.tables import FeatureRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +34,11 @@ if TYPE_CHECKING:
 
     from spark_job.decode import Decoded
     from spark_job.engines import Attempt
+    from spark_job.known import KnownContents
     from spark_job.networks import Card
     from spark_job.objects import Content, Folder
     from spark_job.reading import Pace
+    from spark_job.receipts import PartReceipt
 
 
 @dataclass(frozen=True)
@@ -63,22 +55,32 @@ class Featurizer:
         The network's.
     max_pixels
         A larger image is rejected before it is decoded.
+    listing
+        The folder that holds the listing, where that is not the work folder.
+    first
+        Number of the listing's first part among all of the run's.
+    contents
+        Of images of which the features are known.
     """
 
     images: Folder
     work: Folder
     card: Card
     max_pixels: int
+    listing: Folder | None = None
+    first: int = 0
+    contents: KnownContents | None = None
 
     def __call__(self, part: int, attempt: Attempt) -> PartReceipt:
-        """Featurize part number `part`; its receipt is written last."""
-        listed = read_part(self.work, part)
-        return self._featurize(part, attempt, listed, first_pace(self.images))
+        """Featurize part number `part` of the listing; its receipt is written last."""
+        listed = read_part(self.listing or self.work, part)
+        return self._featurize(self.first + part, attempt, listed, first_pace(self.images))
 
     def _featurize(
         self, part: int, attempt: Attempt, listed: list[Image], pace: Pace
     ) -> PartReceipt:
-        rows = _Rows(np.empty((len(listed), self.card.features), np.float32))
+        rows = PartRows(np.empty((len(listed), self.card.features), np.float32))
+        same: list[Same] = []
         clock = perf_counter()
         with self._decoder(attempt) as decode_one:
             extract = shared_extractor(self.card.name)
@@ -87,20 +89,29 @@ class Featurizer:
                 attempt.report(done)
                 clock = rows.lap("read", clock)
                 if isinstance(read, BusyError):
-                    rows.postponed.append(PostponedRow(*_listed_as(image), read.kind, str(read)))
+                    rows.postpone(image, read)
                     continue
                 try:
                     if isinstance(read, RejectedImageError):
                         raise read
+                    content = sha256(read.bytes)
+                    if (place := self._find(content.digest())) is not None:
+                        same.append(Same.of(image, read, place))
+                        continue
                     decoded = decode_one(read.bytes)
                     clock = rows.lap("decode", clock)
                     features = _checked(extract(decoded.pixels))
                     clock = rows.lap("infer", clock)
-                    rows.add(image, read, decoded, features)
+                    rows.add(image, _row(image, read, content.hexdigest(), decoded), features)
                 except RejectedImageError as reject:
-                    why = (reject.stage, reject.reason, reject.detail)
-                    rows.rejects.append(RejectRow(*_listed_as(image), *why))
-        return self._settle(part, rows, clock)
+                    rows.reject(image, reject)
+        if self.contents is not None:
+            self.contents.add(rows, same)
+            clock = rows.lap("carry over", clock)
+        return PartWriter(self.work, self.card, self.max_pixels).settle(part, rows, clock)
+
+    def _find(self, content: bytes) -> tuple[int, int] | None:
+        return None if self.contents is None else self.contents.find(content)
 
     @contextmanager
     def _decoder(self, attempt: Attempt) -> Iterator[Callable[[bytes], Decoded]]:
@@ -114,60 +125,8 @@ class Featurizer:
         with time_limit(image_seconds(self.max_pixels)):
             return decode(content, self.card, max_pixels=self.max_pixels)
 
-    def _settle(self, part: int, rows: _Rows, clock: float) -> PartReceipt:
-        """Write what came of a part, and its receipt."""
-        attempt = secrets.token_hex(8)
-        name = tables.attempt_name(part, attempt)
-        features = rows.features[: len(rows.rows)]
-        self._write(name, rows, features)
-        rows.lap("write", clock)
-        unsupported = [row.path for row in rows.rejects if row.reason == UNSUPPORTED]
-        reasons = Counter(row.reason for row in rows.rejects if row.reason != UNSUPPORTED)
-        receipt = PartReceipt(
-            part=part,
-            attempt=attempt,
-            features=name if rows.rows else None,
-            rejects=name if rows.rejects else None,
-            postponed=name if rows.postponed else None,
-            busy=dict(Counter(row.kind for row in rows.postponed)),
-            counts=Counts(
-                listed=len(rows.rows) + len(rows.rejects),
-                computed=len(rows.rows),
-                rejected=len(rows.rejects) - len(unsupported),
-                unsupported=len(unsupported),
-                rejects=dict(reasons),
-                formats=dict(Counter(contract.extension_of(path) for path in unsupported)),
-            ),
-            digests=Digests(
-                listing=listing_digest(
-                    rows.listed + [(row.path, row.version) for row in rows.rejects]
-                ),
-                images=add_digests(row.sha256 for row in rows.rows),
-                features=features_digest([row.path for row in rows.rows], features),
-            ),
-            seconds={stage: round(value, 4) for stage, value in rows.seconds.items()},
-            processor=processor(),
-            versions=versions(),
-        )
-        self.work.write(f"{contract.PARTS}/part-{part:05d}-{attempt}.json", receipt.to_json())
-        return receipt
 
-    def _write(self, name: str, rows: _Rows, features: NDArray[np.float32]) -> None:
-        ids = {"extractor": self.card.extractor}
-        if rows.rows:
-            columns = [*zip(*rows.rows, strict=True), tables.as_lists(features)]
-            schema = tables.features_schema(self.card.features)
-            tables.write_table(self.work / contract.FEATURES, name, schema, columns, ids)
-        for table, schema, found in (
-            (contract.REJECTS, tables.REJECTS_SCHEMA, rows.rejects),
-            (contract.POSTPONED, tables.POSTPONED_SCHEMA, rows.postponed),
-        ):
-            if found:
-                columns = [*zip(*found, strict=True)]
-                tables.write_table(self.work / table, name, schema, columns, ids)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SecondPass(Featurizer):
     """Featurizes what was postponed, group by group, asking gently and with patience.
 
@@ -175,14 +134,11 @@ class SecondPass(Featurizer):
     ----------
     groups
         Names of the files in which the images of each group were written down.
-    first
-        Number of the first group as a part: those of the listing come before.
     since
         When the pass began, in seconds since 1970.
     """
 
     groups: list[list[str]]
-    first: int
     since: float
 
     def __call__(self, group: int, attempt: Attempt) -> PartReceipt:
@@ -198,42 +154,18 @@ class SecondPass(Featurizer):
         return self._featurize(self.first + group, attempt, listed, pace)
 
 
-class _Rows:
-    """What became of a part's images so far; `features` has a row for each, of which some stay."""
-
-    def __init__(self, features: NDArray[np.float32]) -> None:
-        self.features = features
-        self.rows: list[FeatureRow] = []
-        self.listed: list[tuple[str, str | None]] = []  # those rows' paths and versions as listed
-        self.rejects: list[RejectRow] = []
-        self.postponed: list[PostponedRow] = []
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def lap(self, stage: str, since: float) -> float:
-        """Add the seconds since `since` to those of a stage; the time now."""
-        now = perf_counter()
-        self.seconds[stage] += now - since
-        return now
-
-    def add(
-        self, image: Image, read: Content, decoded: Decoded, features: NDArray[np.float32]
-    ) -> None:
-        """Add an image that was featurized."""
-        self.features[len(self.rows)] = features
-        self.listed.append((image.path, image.version))
-        self.rows.append(
-            FeatureRow(
-                path=image.path,
-                label=image.label,
-                bytes=len(read.bytes),
-                version=read.version,
-                sha256=sha256(read.bytes).hexdigest(),
-                phash=perceptual_hash(decoded.small),
-                width=decoded.width,
-                height=decoded.height,
-                format=decoded.format,
-            )
-        )
+def _row(image: Image, read: Content, digest: str, decoded: Decoded) -> FeatureRow:
+    return FeatureRow(
+        path=image.path,
+        label=image.label,
+        bytes=len(read.bytes),
+        version=read.version,
+        sha256=digest,
+        phash=perceptual_hash(decoded.small),
+        width=decoded.width,
+        height=decoded.height,
+        format=decoded.format,
+    )
 
 
 def warm_up(network: str) -> Callable[[], object]:
@@ -245,17 +177,7 @@ def _load(network: str) -> None:
     shared_extractor(network).warm_up()
 
 
-def features_digest(paths: list[str], features: NDArray[np.float32]) -> str:
-    """Digest of rows by path and the features' bytes, [n] and [n, d]."""
-    rows = zip(paths, features, strict=True)
-    return digest(path.encode() + b"\0" + row.tobytes() for path, row in rows)
-
-
 def _checked(features: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(features).all():
         raise RejectedImageError("infer", "not-finite", "the network gave a NaN or an infinity")
     return features
-
-
-def _listed_as(image: Image) -> tuple[str, str | None, int | None, str | None]:
-    return image.path, image.label, image.bytes, image.version

@@ -46,6 +46,10 @@ An image is rejected for them only by a child that has decoded no other.
 """
 
 
+UNSURE = ("crashed", "timed-out", "out-of-memory")
+"""Reasons that another try, on another machine or with other versions, may not find again."""
+
+
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """End this process (SIGALRM) where the block takes longer, whatever it does.

@@ -109,6 +109,10 @@ class Listing:
         counts = pc.value_counts(extensions).to_pylist()
         return Counter({one["values"]: one["counts"] for one in counts})
 
+    def only(self, wanted: NDArray[np.bool_]) -> Listing:
+        """Keep the `wanted` images, [n] in the order of paths."""
+        return Listing(self.found, self.order[wanted], self.ignored)
+
     def rows(self, start: int, size: int) -> pa.Table:
         """Give rows as `SCHEMA` has them, in the order of paths."""
         rows = _take(self.found, self.order[start : start + size])

@@ -1,4 +1,4 @@
-"""Which model a run's vectors are made with, and where models are kept."""
+"""Where models are kept, each under the id of what determines it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from spark_job import contract, pca
+from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import BusyError, ConflictError
+from spark_job.objects import ConflictError
 from spark_job.pca import PCAModel
-from spark_job.pointers import ModelPointer, read_pointer
 from spark_job.receipts import to_json
-from spark_job.settings import DEFAULT_VARIANCE
 
 if TYPE_CHECKING:
-    from spark_job.moments import Moments
     from spark_job.networks import Card
     from spark_job.objects import Folder
-    from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
 
@@ -77,35 +73,6 @@ class StoredModel:
     card: ModelCard
 
 
-def current_model(settings: JobSettings, output: Folder, card: Card) -> StoredModel | None:
-    """Read the model that `--pca auto` reuses; None where one is to be fitted.
-
-    Raises
-    ------
-    UsageError
-        Where it cannot be read, or was not fitted as the arguments ask.
-    """
-    models = output / contract.models_folder(card.extractor)
-    try:
-        pointer = read_pointer(models, ModelPointer)
-        if settings.pca == "fit":
-            return None  # yet a pointer that is damaged is found before the work, not after it
-        if pointer is None:
-            _warn_of_others(output, card)
-            return None
-        current = read_model(models, pointer.model)
-    except BusyError:
-        raise
-    except (OSError, *DAMAGED) as error:
-        raise UsageError(
-            f"cannot read the current model in {models.uri}: {error}; restore it, or use "
-            "--pca fit for a new one"
-        ) from error
-    require_extractor(current.card, card)
-    _require_rule(settings, current.card)
-    return current
-
-
 def read_model(models: Folder, model: str) -> StoredModel:
     """Read a stored model from its extractor's folder."""
     folder = models / model
@@ -130,55 +97,6 @@ def require_extractor(model: ModelCard, card: Card) -> None:
             f"this job's are {card.features} of {card.extractor}; use --pca fit, or the network "
             "that it was fitted with"
         )
-
-
-def fit_model(
-    settings: JobSettings, output: Folder, moments: Moments, card: Card, images: str
-) -> StoredModel:
-    """Fit a model and store it under the id of what determines it.
-
-    Parameters
-    ----------
-    settings, output, card
-        Of the run.
-    moments
-        Of its features.
-    images
-        Digest of its images' content.
-    """
-    rule = settings.rule or {"variance": DEFAULT_VARIANCE}
-    standardize = settings.standardize is not False
-    model = pca.fit(moments, standardize=standardize, **rule)
-    if model.k < rule.get("components", 0):
-        LOGGER.warning(
-            "%s components were asked for, but %s images vary in no more than %s directions: %s "
-            "are kept",
-            settings.components,
-            f"{moments.n:,}",
-            model.k,
-            model.k,
-        )
-    determined_by = {
-        "extractor": card.extractor,
-        "images": images,
-        "rule": rule,
-        "standardize": standardize,
-        "fit": pca.VERSION,
-    }
-    stored = ModelCard(
-        model=model_id(determined_by),
-        extractor=card.extractor,
-        images=images,
-        rule=rule,
-        standardize=standardize,
-        features=card.features,
-        k=model.k,
-        n=moments.n,
-        variance_kept=model.variance_kept,
-        batches=[{"batch": settings.batch, "run": settings.run, "n": moments.n}],
-        parents=[],
-    )
-    return write_model(output, StoredModel(model, stored))
 
 
 def write_model(output: Folder, model: StoredModel) -> StoredModel:
@@ -209,34 +127,3 @@ def model_id(determined_by: dict[str, Any]) -> str:
     """Name a model by the hash of what determines it: images, extractor, and how it was fitted."""
     canonical = json.dumps(determined_by, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def _warn_of_others(output: Folder, card: Card) -> None:
-    """Say so where the output has models, but none that takes this extractor's features."""
-    others = [name for name in (output / contract.MODELS).folders() if name != card.extractor]
-    if others:
-        LOGGER.warning(
-            "the models in %s are of other networks, or of images decoded otherwise (%s), and do "
-            "not compare with the one that is fitted now for %s",
-            output.uri,
-            ", ".join(others),
-            card.extractor,
-        )
-
-
-def _require_rule(settings: JobSettings, card: ModelCard) -> None:
-    """Refuse to reuse a model that was not fitted as the arguments ask."""
-    asked = dict(settings.rule)
-    fitted = dict(card.rule)
-    if asked in ({}, fitted) and settings.standardize in (None, card.standardize):
-        return
-    wanted = " ".join(f"--{name} {value:g}" for name, value in asked.items())
-    if settings.standardize is not None:
-        wanted += f" --standardize {str(settings.standardize).lower()}"
-    has = " ".join(f"--{name} {value:g}" for name, value in fitted.items())
-    raise UsageError(
-        f"the current model {card.model} was fitted with {has} --standardize "
-        f"{str(card.standardize).lower()} (k={card.k}), and {wanted.strip()} asks for another; "
-        "leave that out to reuse the model, or use --pca fit for a new one, with which older "
-        "batches do not compare"
-    )

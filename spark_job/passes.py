@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from spark_job import contract, tables
-from spark_job.featurize import features_digest
 from spark_job.moments import Moments
+from spark_job.parts import features_digest
 from spark_job.receipts import add_digests
 
 if TYPE_CHECKING:

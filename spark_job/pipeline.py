@@ -11,6 +11,8 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from spark_job import contract, runs, tables
 from spark_job.accounting import (
     RejectLimit,
@@ -21,11 +23,13 @@ from spark_job.accounting import (
     require_equal,
     require_usable,
 )
+from spark_job.choice import adopt, choose, find_current
 from spark_job.claims import now
 from spark_job.dollars import estimate
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
+from spark_job.known import CarryingPass, ContentsPass, KnownContents, find_known
 from spark_job.listing import (
     PART_IMAGES,
     list_images,
@@ -35,7 +39,6 @@ from spark_job.listing import (
     spread,
     write_listing,
 )
-from spark_job.models import current_model, fit_model
 from spark_job.moments import Moments
 from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
@@ -43,11 +46,21 @@ from spark_job.passes import JoiningPass, MomentsPass, ProjectionPass, group_par
 from spark_job.progress import Progress
 from spark_job.reading import require_readable
 from spark_job.receipt_tables import write_parts, write_receipt, write_variance
-from spark_job.receipts import Clock, ModelReceipt, RunReceipt, add_digests, add_up, versions
+from spark_job.receipts import (
+    EMPTY_DIGEST,
+    Clock,
+    ModelReceipt,
+    RunReceipt,
+    add_digests,
+    add_up,
+    versions,
+)
 
 if TYPE_CHECKING:
+    from spark_job.choice import Choice
     from spark_job.claims import Claim
     from spark_job.engines import Engine
+    from spark_job.known import KnownPart
     from spark_job.listing import Listing
     from spark_job.models import StoredModel
     from spark_job.networks import Card
@@ -82,12 +95,12 @@ def run(settings: JobSettings) -> RunReceipt:
     try:
         receipt = claim.settled
         if receipt is None:
-            current = current_model(settings, output, card)
+            find_current(settings, output, card)  # what cannot be is told before the work
             name = f"orchard {settings.batch}"
             with start_engine(
                 settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
             ) as engine:
-                receipt = _Work(settings, claim, images, card, engine, clock).settle(current)
+                receipt = _Work(settings, claim, images, card, engine, clock).settle()
         else:
             LOGGER.info("run %s was settled before, and is published now", settings.run)
         _publish(claim, receipt)
@@ -139,6 +152,31 @@ class _Featurized:
 
 
 @dataclass(frozen=True)
+class _CarriedOver:
+    """What earlier runs knew of a listing, and what is left of it.
+
+    Attributes
+    ----------
+    rest
+        What none of them knew.
+    receipts
+        Of the parts in which something was known.
+    known
+        Where it came from.
+    parts
+        In how many parts it was looked for.
+    digest
+        Of the whole listing, if it was looked for at all.
+    """
+
+    rest: Listing
+    receipts: list[PartReceipt]
+    known: list[KnownPart]
+    parts: int = 0
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
 class _Work:
     """One run between its claim and its publication, stage by stage."""
 
@@ -149,68 +187,142 @@ class _Work:
     engine: Engine
     clock: Clock
 
-    def settle(self, current: StoredModel | None) -> RunReceipt:
-        """Do all of it, with the model that is reused or with a new one."""
+    def settle(self) -> RunReceipt:
+        """Do all of it but the publication."""
         featurized = self._featurize()
         moments = self._moments(featurized)
-        model = current or fit_model(
-            self.settings, self.claim.output, moments, self.card, featurized.digests.images
-        )
-        self.clock.lap("fit")
-        vectors = self._project(featurized, model)
-        files = self._copy(featurized, vectors, model)
-        self._write_small_files(featurized, moments, model)
-        self.clock.lap("settle")
-        told = ModelReceipt(
-            model=model.card.model,
-            k=model.card.k,
-            n=model.card.n,
-            rule=model.card.rule,
-            standardize=model.card.standardize,
-            variance_kept=model.card.variance_kept,
-            variance_kept_here=model.pca.variance_kept_of(moments),
-            largest_z=max(file.largest_z for file in vectors),
-            reused=current is not None,
-        )
-        receipt = self._receipt(featurized, told)
-        write_receipt(self.claim.results, receipt)
-        runs.settle(self.claim, receipt, files)
+        files = _accepted(self.claim.work, self.card, featurized.receipts)
+        runs.copy_files(self.claim, files)
+        while True:
+            choice = choose(
+                self.settings, self.claim.output, self.card, moments, featurized.digests.images
+            )
+            self.clock.lap("fit")
+            vectors = self._project(featurized, choice.model)
+            self._write_vectors(vectors, choice.model)
+            self._write_small_files(featurized, moments, choice.model)
+            self.clock.lap("settle")
+            receipt = self._receipt(featurized, self._told(choice, moments, vectors))
+            write_receipt(self.claim.results, receipt)
+            runs.require_complete(self.claim, [*files, *_named(vectors)])
+            with runs.uninterrupted():
+                current = adopt(choice, self.settings, self.claim)
+                if current is not None:
+                    runs.settle(self.claim, receipt)
+                    break
+            LOGGER.warning(
+                "another run made the current model meanwhile: the vectors are made again, with "
+                "that one in mind; nothing is inferred again"
+            )
+            (self.claim.results / contract.VECTORS).clear()
+        if current != receipt.model.model:
+            LOGGER.warning(
+                "the vectors are of the model %s, and later batches will reuse %s, which a run "
+                "that started later published: run this batch again to compare with them",
+                receipt.model.model,
+                current,
+            )
         return receipt
 
+    def _told(
+        self, choice: Choice, moments: Moments, vectors: list[VectorsReceipt]
+    ) -> ModelReceipt:
+        card = choice.model.card
+        return ModelReceipt(
+            model=card.model,
+            k=card.k,
+            n=card.n,
+            rule=card.rule,
+            standardize=card.standardize,
+            variance_kept=card.variance_kept,
+            variance_kept_here=choice.model.pca.variance_kept_of(moments),
+            largest_z=max(file.largest_z for file in vectors),
+            reused=choice.reused,
+        )
+
     def _featurize(self) -> _Featurized:
-        work = self.claim.work
         listing = _list(self.settings, self.images)
         LOGGER.info("%s images", f"{len(listing):,}")
-        require_readable(self.images, listing)
-        planned = plan_parts(len(listing), self.engine.slots, listing.mean_bytes)
-        sizes, order = spread(planned, self.engine.slots)
-        digest = write_listing(work, listing, sizes)
-        self.clock.lap("list and start")
-        featurizer = Featurizer(self.images, work, self.card, self.settings.max_pixels)
         limits = partial(
             RejectLimit,
-            work,
+            self.claim.work,
             len(listing),
             self.settings.max_reject_rate,
             allow_unsupported=self.settings.allow_unsupported,
         )
         limit = limits()
-        with Progress(sizes, work) as progress:
-            receipts = self.engine.run("features", featurizer, order, progress, limit)
-        again = self._ask_again(featurizer, receipts, limit)
+        carried = self._carry_over(listing, limit)
+        digest, computed = self._compute(carried, limit)
+        receipts = carried.receipts + computed
         self.clock.lap("featurize")
         self.claim.require()
-        require_all_read(again)
-        receipts += again
-        counts, digests = account(listing, digest, receipts)
+        counts, digests = account(listing, carried.digest or digest, receipts)
         limits().take(counts)  # once more: no engine promises to show each part on its way
-        require_usable(work, counts)
+        require_usable(self.claim.work, counts)
         return _Featurized(counts, digests, receipts)
+
+    def _carry_over(self, listing: Listing, limit: RejectLimit) -> _CarriedOver:
+        """Copy what earlier runs of the batch know of its images."""
+        work = self.claim.work
+        known = [] if self.settings.again else find_known(self.claim, self.card)
+        if not known:
+            return _CarriedOver(listing, [], [])
+        sizes = plan_parts(len(listing), self.engine.slots)
+        digest = write_listing(work, listing, sizes)
+        self.clock.lap("list and start")
+        carrying = CarryingPass(work, self.card, self.settings.max_pixels, known)
+        found = self.engine.run("carry over", carrying, range(len(sizes)))
+        unknown = [one.unknown(size) for one, size in zip(found, sizes, strict=True)]
+        receipts = [one.receipt for one in found if one.receipt is not None]
+        for receipt in receipts:
+            limit(receipt)
+        rest = listing.only(np.concatenate(unknown))
+        LOGGER.info("%s of them are known already", f"{len(listing) - len(rest):,}")
+        self.clock.lap("carry over")
+        return _CarriedOver(rest, receipts, known, len(sizes), digest)
+
+    def _compute(self, carried: _CarriedOver, limit: RejectLimit) -> tuple[str, list[PartReceipt]]:
+        """Featurize what is left; the digest of its listing, and the parts' receipts."""
+        rest, work = carried.rest, self.claim.work
+        if not len(rest):
+            return EMPTY_DIGEST, []
+        require_readable(self.images, rest)
+        planned = plan_parts(len(rest), self.engine.slots, rest.mean_bytes)
+        sizes, order = spread(planned, self.engine.slots)
+        folder = work / contract.REST if carried.parts else work
+        digest = write_listing(folder, rest, sizes)
+        self.clock.lap("list and start")
+        featurizer = Featurizer(
+            self.images,
+            work,
+            self.card,
+            self.settings.max_pixels,
+            folder,
+            carried.parts,
+            self._index(carried.known),
+        )
+        with Progress(sizes, work, sum(one.counts.listed for one in carried.receipts)) as progress:
+            receipts = self.engine.run("features", featurizer, order, progress, limit)
+        again = self._ask_again(featurizer, receipts, limit)
+        require_all_read(again)
+        return digest, receipts + again
+
+    def _index(self, known: list[KnownPart]) -> KnownContents | None:
+        """Index the contents of what is known, by which renamed images are found."""
+        if not known:
+            return None
+        groups = np.array_split(np.arange(len(known)), min(MOST_MOMENTS, len(known)))
+        contents = ContentsPass(
+            self.claim.work, known, [group.tolist() for group in groups], self.settings.max_pixels
+        )
+        names = self.engine.run("contents", contents, range(len(groups)))
+        self.clock.lap("carry over")
+        return KnownContents(self.claim.work, names, known)
 
     def _ask_again(
         self, featurizer: Featurizer, receipts: list[PartReceipt], limit: RejectLimit
     ) -> list[PartReceipt]:
-        """Ask once more for the images that the store did not give, in parts of their own."""
+        """Ask once more for the images that were not given, in parts of their own."""
         files = [one.postponed for one in receipts if one.postponed is not None]
         if not files:
             return []
@@ -221,10 +333,10 @@ class _Work:
             in_words(add_up(one.busy for one in receipts)),
         )
         groups = group_parts(rows, max(self.engine.slots, sum(rows) // PART_IMAGES))
+        again = {"first": featurizer.first + len(receipts), "contents": None}
         second = SecondPass(
-            **vars(featurizer),
+            **(vars(featurizer) | again),
             groups=[[files[number] for number in group] for group in groups],
-            first=len(receipts),
             since=time(),
         )
         sizes = [sum(rows[number] for number in group) for group in groups]
@@ -262,16 +374,13 @@ class _Work:
         self.clock.lap("project")
         return vectors
 
-    def _copy(
-        self, featurized: _Featurized, vectors: list[VectorsReceipt], model: StoredModel
-    ) -> list[tuple[str, str]]:
-        """Copy what is accepted under its plain name; the names there and here."""
-        files = _accepted(self.claim.work, self.card, featurized.receipts, vectors)
+    def _write_vectors(self, vectors: list[VectorsReceipt], model: StoredModel) -> None:
+        """Copy the vectors' files under their plain names, and write the CSV if it is wanted."""
+        files = _named(vectors)
         runs.copy_files(self.claim, files)
         if self.settings.csv:
-            targets = [target for _, target in files if target.startswith(contract.VECTORS)]
-            tables.write_vectors_csv(self.claim.results, targets, model.card.k)
-        return files
+            names = [target for _, target in files]
+            tables.write_vectors_csv(self.claim.results, names, model.card.k)
 
     def _write_small_files(
         self, featurized: _Featurized, moments: Moments, model: StoredModel
@@ -312,13 +421,6 @@ class _Work:
 
 def _publish(claim: Claim, receipt: RunReceipt) -> None:
     publication = runs.publish(claim.output, receipt)
-    if publication.model != receipt.model.model and not receipt.model.reused:
-        LOGGER.warning(
-            "the vectors are of the model %s, and later batches will reuse %s, which a run that "
-            "started later published: run this batch again to compare with them",
-            receipt.model.model,
-            publication.model,
-        )
     if publication.run != receipt.run:
         LOGGER.warning(
             "run %s is complete in %s, and run %s of this batch, which started later (%s), is the "
@@ -384,10 +486,8 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
     return listing
 
 
-def _accepted(
-    work: Folder, card: Card, receipts: list[PartReceipt], vectors: list[VectorsReceipt]
-) -> list[tuple[str, str]]:
-    """Name the files that become the run's tables: in the work folder, and in the run's."""
+def _accepted(work: Folder, card: Card, receipts: list[PartReceipt]) -> list[tuple[str, str]]:
+    """Name the files that become features and rejects: in the work folder, and in the run's."""
     files = [
         (f"{table}/{name}", f"{table}/{tables.part_name(receipt.part)}")
         for receipt in receipts
@@ -397,11 +497,17 @@ def _accepted(
         )
         if name is not None
     ]
-    for number, file in enumerate(vectors):
-        files.append((file.file, f"{contract.VECTORS}/{tables.part_name(number)}"))
     if not any(receipt.rejects for receipt in receipts):
         name = f"{contract.REJECTS}/{tables.part_name(0)}"
         ids = {"extractor": card.extractor}
         tables.write_empty(work, name, tables.REJECTS_SCHEMA, ids)
         files.append((name, name))
     return files
+
+
+def _named(vectors: list[VectorsReceipt]) -> list[tuple[str, str]]:
+    """Name the files that become vectors: in the work folder, and in the run's."""
+    return [
+        (file.file, f"{contract.VECTORS}/{tables.part_name(number)}")
+        for number, file in enumerate(vectors)
+    ]

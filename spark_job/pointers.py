@@ -55,8 +55,19 @@ def read_pointer(folder: Folder, kind: type[Pointer]) -> Pointer | None:
     UsageError
         Where it is damaged or of another contract.
     """
-    content = folder.read_or_none(contract.CURRENT)
-    return None if content is None else _parse(folder, kind, content)
+    return read_tagged_pointer(folder, kind)[0]
+
+
+def read_tagged_pointer(folder: Folder, kind: type[Pointer]) -> tuple[Pointer | None, str | None]:
+    """Read a folder's pointer with its tag for `Folder.swap`; both None where there is none.
+
+    Raises
+    ------
+    UsageError
+        Where it is damaged or of another contract.
+    """
+    found = folder.read_tagged(contract.CURRENT)
+    return (None, None) if found is None else (_parse(folder, kind, found[0]), found[1])
 
 
 def point(folder: Folder, ours: Pointer) -> Pointer:

@@ -33,12 +33,15 @@ class Progress:
         Images of each part.
     work
         The run's work folder, which gets ``progress.json``.
+    before
+        Images of the batch that were done before.
     """
 
-    def __init__(self, sizes: list[int], work: Folder) -> None:
+    def __init__(self, sizes: list[int], work: Folder, before: int = 0) -> None:
         self.work = work
         self._sizes = sizes
         self._total = sum(sizes)
+        self._before = before
         self._finished: set[int] = set()
         self._done = 0
         self._partial: dict[int, int] = {}
@@ -108,8 +111,8 @@ class Progress:
             seconds = monotonic() - self._started
             content = {
                 "contract": contract.CONTRACT,
-                "images": self._total,
-                "done": done,
+                "images": self._before + self._total,
+                "done": self._before + done,
                 "parts": len(self._sizes),
                 "parts_done": len(self._finished),
                 "seconds": round(seconds, 1),

@@ -37,6 +37,8 @@ PARTS_SCHEMA = pa.schema(
         ("attempt", pa.string()),
         ("features", pa.string()),
         ("rejects", pa.string()),
+        ("first", pa.string()),
+        ("last", pa.string()),
         *_COUNTED,
         ("digest_listing", pa.string()),
         ("digest_images", pa.string()),

@@ -110,6 +110,10 @@ class PartReceipt:
     postponed, busy
         Name of the file of images that the store did not give for now, if there are any, and how
         many for which reason. They are not counted, nor in the digests: another part has them.
+    extractor, max_pixels
+        By which its features and rejects came about.
+    first, last
+        The least and the greatest of its paths; None where it has no rows, or is of before.
     """
 
     part: int
@@ -123,6 +127,10 @@ class PartReceipt:
     versions: dict[str, str]
     postponed: str | None = None
     busy: dict[str, int] = field(default_factory=dict)
+    extractor: str = ""
+    max_pixels: int | None = None
+    first: str | None = None
+    last: str | None = None
 
     def to_json(self) -> bytes:
         """Serialize, readable by a person."""

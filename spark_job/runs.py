@@ -12,7 +12,6 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum, auto
 from signal import SIG_IGN, SIGINT, SIGTERM, signal
 from threading import current_thread, main_thread
@@ -22,7 +21,7 @@ from spark_job import contract
 from spark_job.claims import Claim, parse_claim
 from spark_job.errors import JobError, OutputRefusedError, UsageError
 from spark_job.objects import BusyError, ConflictError, LocalFolder
-from spark_job.pointers import BatchPointer, ModelPointer, point, read_pointer
+from spark_job.pointers import BatchPointer, point, read_pointer
 from spark_job.receipts import RunReceipt, to_json
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: 
     """Claim the work folder of a new run.
 
     Of a run of this name that was settled, and died before it was published, the claim has the
-    receipt; what any other attempt left is removed.
+    receipt; of what any other attempt left, the finished parts stay.
 
     Raises
     ------
@@ -101,20 +100,13 @@ def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
             pass
 
 
-def settle(claim: Claim, receipt: RunReceipt, files: list[tuple[str, str]]) -> None:
-    """Write a run's receipt, when all else is in its folder: it is complete from then on.
-
-    Parameters
-    ----------
-    claim, receipt
-        Of the run.
-    files
-        As `copy_files` took them: they must all be there.
+def require_complete(claim: Claim, files: list[tuple[str, str]]) -> None:
+    """Fail where files that `copy_files` took are not in the run's folder.
 
     Raises
     ------
     JobError
-        Where another process has taken the run over, or files have gone.
+        Where files have gone, or another process has taken the run over.
     """
     claim.require()
     missing = {target for _, target in files} - {entry.name for entry in claim.results.entries()}
@@ -123,6 +115,17 @@ def settle(claim: Claim, receipt: RunReceipt, files: list[tuple[str, str]]) -> N
             f"{len(missing)} files of {claim.results.uri} have gone ({min(missing)}); nothing was "
             "published: run it again"
         )
+
+
+def settle(claim: Claim, receipt: RunReceipt) -> None:
+    """Write a run's receipt, when all else is in its folder: it is complete from then on.
+
+    Raises
+    ------
+    JobError
+        Where another process has taken the run over.
+    """
+    claim.require()
     try:
         claim.results.swap(contract.RUN, receipt.to_json(), None)
     except ConflictError:
@@ -132,36 +135,30 @@ def settle(claim: Claim, receipt: RunReceipt, files: list[tuple[str, str]]) -> N
             ) from None
 
 
-@dataclass(frozen=True)
-class Publication:
-    """How a publication ended.
-
-    Attributes
-    ----------
-    run, started
-        Which run the batch's results are now.
-    model
-        Which model is reused from now on.
-    """
-
-    run: str
-    started: str
-    model: str
-
-
-def publish(output: Folder, receipt: RunReceipt) -> Publication:
+def publish(output: Folder, receipt: RunReceipt) -> BatchPointer:
     """Point a batch at a settled run, unless one that started later is published already.
 
-    The model's pointer first, the batch's last.
+    Returns
+    -------
+    BatchPointer
+        Which run the batch's results are now.
     """
-    model = receipt.model.model
-    with _uninterrupted():
-        if not receipt.model.reused:
-            ours = ModelPointer(model, receipt.batch, receipt.run, receipt.started)
-            model = point(output / contract.models_folder(receipt.extractor), ours).model
-        pointer = BatchPointer(receipt.run, receipt.images, receipt.started, receipt.finished)
-        won = point(output / contract.results_folder(receipt.batch), pointer)
-    return Publication(won.run, won.started, model)
+    ours = BatchPointer(receipt.run, receipt.images, receipt.started, receipt.finished)
+    return point(output / contract.results_folder(receipt.batch), ours)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM for a few small writes that belong together."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    former = {number: signal(number, SIG_IGN) for number in (SIGINT, SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal(number, handler)
 
 
 def clean_up(claim: Claim) -> None:
@@ -236,9 +233,13 @@ def _check_unfinished(output: Folder, batch: str, run: str, images_uri: str) -> 
 
 
 def _clear(work: Folder) -> None:
-    """Remove what an earlier attempt left in a work folder, but for the claim on it."""
+    """Remove what an earlier attempt left in a work folder, but for the claim and finished parts.
+
+    The next attempt takes from those what is still true; see `spark_job.known`.
+    """
     for name in work.folders():
-        (work / name).clear()
+        if name not in (contract.PARTS, contract.FEATURES, contract.REJECTS):
+            (work / name).clear()
     work.delete(name for name in work.files() if name != contract.CLAIM)
 
 
@@ -266,17 +267,3 @@ def _locked_unless_alive(work: Folder) -> Iterator[bool]:
     finally:
         if lock is not None:
             os.close(lock)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM for two small writes that belong together."""
-    if current_thread() is not main_thread():
-        yield
-        return
-    former = {number: signal(number, SIG_IGN) for number in (SIGINT, SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal(number, handler)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
-from spark_job.contract import NONE
+from spark_job.contract import NONE, PCA
 from spark_job.engines import submitted
 
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ class JobSettings:
     components: int | None = None
     standardize: bool | None = None
     pca: str = "auto"
+    model: str | None = None
     max_reject_rate: float = 0.05
     allow_unsupported: bool = False
     max_pixels: int = 64_000_000
     full_decode: bool = False
+    again: bool = False
     csv: bool = False
     master: str = LOCAL
     billed_since: str | None = None
@@ -89,6 +91,8 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
         parser.error(
             "--variance and --components each say how many components to keep; say one of them"
         )
+    if given.get("model") is not None and given.get("pca") != "reuse":
+        parser.error("--model says which model --pca reuse takes; say that too")
     engine = given.get("engine") or ("spark" if submitted() else "processes")
     if "master" in given and engine == "processes":
         parser.error("--master is Spark's; say --engine spark with it, or leave it out")
@@ -171,10 +175,18 @@ def make_parser() -> argparse.ArgumentParser:
     _add(
         parser,
         "pca",
-        _optional(_choice("pca", ("auto", "fit"))),
-        "fit: a new model from this batch; auto (default): the current model of OUTPUT, so that "
-        "batches compare, or a new one where there is none",
-        metavar="auto|fit",
+        _optional(_choice("pca", PCA)),
+        "auto (default): the current model of OUTPUT, so that batches compare, or a new one where "
+        "there is none; fit: a new model from this batch; reuse: the current model, or --model; "
+        "update: a new model from this batch and those of the current one",
+        metavar="|".join(PCA),
+    )
+    _add(
+        parser,
+        "model",
+        _optional(_identifier("model", 64)),
+        "the model that --pca reuse takes (default: the current one)",
+        metavar="ID",
     )
     _add(
         parser,
@@ -201,6 +213,11 @@ def make_parser() -> argparse.ArgumentParser:
         "full-decode",
         "decode every pixel of a large JPEG, not the fewest that the network needs; slower, and "
         "another extractor: batches with and without it do not compare",
+    )
+    _add_flag(
+        parser,
+        "again",
+        "compute every image anew, also those that earlier runs of the batch know",
     )
     _add_flag(parser, "csv", "also write the vectors as one CSV")
     _add(
@@ -294,7 +311,9 @@ def _truth(name: str) -> Callable[[str], bool]:
 def _choice(name: str, choices: Sequence[str]) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{name} is {' or '.join(choices)}; not {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"{name} is {', '.join(choices[:-1])} or {choices[-1]}; not {text!r}"
+            )
         return text
 
     return check

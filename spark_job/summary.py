@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def summarize(receipt: RunReceipt) -> str:
     """Render counts, rejects by reason, components, speed, time per stage, where results are."""
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
-    lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized")]
+    known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
+    lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
     if counts.unsupported:
         formats = _by_name(with_dots(counts.formats))

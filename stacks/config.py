@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_type_hints
 
-from spark_job.contract import IMAGES, READY
+from spark_job.contract import IMAGES, PCA, READY
 from stacks.emr.instances import NodeShape, fitting, is_graviton
 from stacks.knobs import (
     Check,
@@ -177,10 +177,11 @@ class OrchardConfig:
     )
 
     # -- The job's defaults --------------------------------------------------------------------
-    pca: Literal["auto", "fit"] = knob(
+    pca: Literal["auto", "fit", "reuse", "update"] = knob(
         "auto",
-        "Fit a new model (fit), or only when there is none yet (auto).",
-        one_of("auto", "fit"),
+        "Fit a new model (fit), or only when there is none yet (auto); reuse the current one"
+        " (reuse), or make it anew with each batch (update).",
+        one_of(*PCA),
     )
     variance: float = knob(
         0.80, "Share of the variance that the vectors keep.", number(0, 1, above=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_job import contract
-from spark_job.contract import IMAGES, NONE
+from spark_job.contract import IMAGES, NONE, PCA
 from stacks.states import either, failure, format_string, neither
 
 if TYPE_CHECKING:
@@ -70,7 +70,16 @@ def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ..
             _all({"Variable": "$.settings.images", "StringMatches": f"{IMAGES}/*/"}),
             computed=True,
         ),
-        Field("pca", config.pca, "auto or fit", _one_of("$.settings.pca", ("auto", "fit"))),
+        Field("pca", config.pca, "one of " + ", ".join(PCA), _one_of("$.settings.pca", PCA)),
+        Field(
+            "model",
+            NONE,
+            "the id of a model, with pca reuse",
+            _all(
+                {"Variable": "$.settings.model", "IsString": True},
+                is_name("$.settings.model", "$.checks.model", parts_of_a_name=3),
+            ),
+        ),
         Field(
             "variance",
             config.variance,
@@ -114,6 +123,7 @@ def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ..
             either(_none("max_pixels"), _whole("max_pixels", 1, 1_000_000_000)),
         ),
         _truth("allow_unsupported"),
+        _truth("again"),
         _truth("csv"),
         Field(
             "max_reject_rate",
@@ -208,6 +218,8 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
                 "fields.$": "$.settings.*",
                 "batch.$": measure_name("$.settings.batch"),
                 "run.$": measure_name("$.run"),
+                # In quotation marks, two more parts: what is no text cannot be put into one.
+                "model.$": measure_name("States.JsonToString($.settings.model)"),
                 "core_instances.$": (
                     f"States.ArrayContains(States.ArrayRange(1, {config.max_core_instances}, 1),"
                     " $.settings.core_instances)"
@@ -240,14 +252,36 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
                     "Next": "RefuseTwoRules",
                 },
                 {
+                    "And": [
+                        neither(_none("model")),
+                        {"Not": {"Variable": "$.settings.pca", "StringEquals": "reuse"}},
+                    ],
+                    "Next": "RefuseModelAlone",
+                },
+                {
                     "Variable": "$.settings.components",
                     "IsNumeric": True,
-                    "Next": "UseComponents",
+                    "Next": "LeaveVarianceOut",
+                },
+                # A model that is reused or updated has its own rule, which the deployment's need
+                # not be.
+                {
+                    "And": [
+                        {"Variable": "$.input.variance", "IsPresent": False},
+                        _one_of("$.settings.pca", ("reuse", "update")),
+                    ],
+                    "Next": "LeaveVarianceOut",
                 },
             ],
             "Default": then,
         },
-        "UseComponents": {
+        "RefuseModelAlone": _refuse(
+            refused,
+            "model is {} and pca is {}; a model is named for pca reuse alone.",
+            "$.settings.model",
+            "$.settings.pca",
+        ),
+        "LeaveVarianceOut": {
             "Type": "Pass",
             "Result": NONE,
             "ResultPath": "$.settings.variance",
@@ -302,11 +336,11 @@ def measure_name(path: str) -> str:
     return f"States.ArrayLength(States.StringSplit({padded}, '{_NAME_CHARACTERS}'))"
 
 
-def is_name(path: str, parts: str) -> State:
+def is_name(path: str, parts: str, parts_of_a_name: int = 1) -> State:
     """Return the condition that a name, measured into `parts`, is one that the job accepts."""
     # No function measures a text: a name that is too long is the job's to refuse.
     return _all(
-        {"Variable": parts, "NumericEquals": 1},
+        {"Variable": parts, "NumericEquals": parts_of_a_name},
         neither(
             {"Variable": path, "StringEquals": ""},
             *({"Variable": path, "StringMatches": f"{first}*"} for first in "._-"),

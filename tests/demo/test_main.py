@@ -124,7 +124,7 @@ def test_a_batch_by_itself_has_an_output_of_its_own(images: Path, tmp_path: Path
         (["--image=x"], "there is no option --image; did you mean --images?"),
         (["--variance=1.5"], "variance is a number above 0.0 and at most 1.0; not '1.5'"),
         (["--variance=0.9", "--components=9"], "say one of them"),
-        (["--pca=again"], "pca is auto or fit; not 'again'"),
+        (["--pca=again"], "pca is auto, fit, reuse or update; not 'again'"),
         (["--engine=sparks"], "engine is processes or spark; not 'sparks'"),
         (["--batch=a b"], "not 'a b'"),
         (["--network=nothing"], "there is no network 'nothing'"),

@@ -17,11 +17,12 @@ from pyarrow import parquet
 from spark_job import tables
 from spark_job.decode import decode
 from spark_job.engines import Attempt
-from spark_job.featurize import Featurizer, features_digest, warm_up
+from spark_job.featurize import Featurizer, warm_up
 from spark_job.listing import list_images, listing_digest, write_listing
 from spark_job.networks import DEFAULT, load_card
 from spark_job.networks.extractor import Extractor, shared_extractor
 from spark_job.objects import LocalFolder, open_folder
+from spark_job.parts import features_digest
 from spark_job.phash import perceptual_hash
 from spark_job.receipts import Digests, PartReceipt, digest, processor, versions
 from tests.spark_job.jobs import files_below

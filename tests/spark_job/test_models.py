@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from spark_job import pca
+from spark_job.choice import choose, find_current
 from spark_job.errors import UsageError
 from spark_job.models import (
     ModelCard,
     StoredModel,
-    current_model,
-    fit_model,
     model_id,
     read_model,
     require_extractor,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 SETTINGS = JobSettings("images", "out", "b", "r")
 WIDTH = 5
+IMAGES = "1" * 64
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -51,6 +51,13 @@ def card() -> Card:
 
 def moments(seed: int = 1) -> Moments:
     return Moments.of(np.random.default_rng(seed).standard_normal((12, WIDTH)))
+
+
+def fit_model(
+    settings: JobSettings, output: Folder, moments: Moments, card: Card, images: str
+) -> StoredModel:
+    """A new model of one batch, which no pointer points at."""
+    return choose(replace(settings, pca="fit"), output, card, moments, images).model
 
 
 def point_at(output: Folder, card: Card, content: dict[str, Any]) -> None:
@@ -76,16 +83,16 @@ def test_a_models_id_depends_on_all_that_determines_it() -> None:
 def test_the_same_fit_twice_is_one_model_and_any_other_is_another(
     output: Folder, card: Card
 ) -> None:
-    first = fit_model(SETTINGS, output, moments(), card, "i")
-    again = fit_model(replace(SETTINGS, batch="c", run="s"), output, moments(), card, "i")
+    first = fit_model(SETTINGS, output, moments(), card, IMAGES)
+    again = fit_model(replace(SETTINGS, batch="c", run="s"), output, moments(), card, IMAGES)
     assert again.card == first.card, "the card of the first stays, its batch included"
     said = replace(SETTINGS, variance=0.80, standardize=True)
-    assert fit_model(said, output, moments(), card, "i").card.model == first.card.model
+    assert fit_model(said, output, moments(), card, IMAGES).card.model == first.card.model
     others = {
-        fit_model(replace(SETTINGS, variance=0.5), output, moments(), card, "i").card.model,
-        fit_model(replace(SETTINGS, components=2), output, moments(), card, "i").card.model,
-        fit_model(replace(SETTINGS, standardize=False), output, moments(), card, "i").card.model,
-        fit_model(SETTINGS, output, moments(), card, "j").card.model,
+        fit_model(replace(SETTINGS, variance=0.5), output, moments(), card, IMAGES).card.model,
+        fit_model(replace(SETTINGS, components=2), output, moments(), card, IMAGES).card.model,
+        fit_model(replace(SETTINGS, standardize=False), output, moments(), card, IMAGES).card.model,
+        fit_model(SETTINGS, output, moments(), card, "2" * 64).card.model,
         first.card.model,
     }
     assert len(others) == 5
@@ -94,11 +101,11 @@ def test_the_same_fit_twice_is_one_model_and_any_other_is_another(
 
 def test_a_stored_model_says_what_it_is(output: Folder, card: Card) -> None:
     settings = replace(SETTINGS, components=2, standardize=False)
-    stored = fit_model(settings, output, moments(), card, "i")
+    stored = fit_model(settings, output, moments(), card, IMAGES)
     assert stored.card == ModelCard(
         model=stored.card.model,
         extractor=card.extractor,
-        images="i",
+        images=IMAGES,
         rule={"components": 2},
         standardize=False,
         features=WIDTH,
@@ -119,7 +126,7 @@ def test_a_stored_model_says_what_it_is(output: Folder, card: Card) -> None:
 
 
 def test_a_stored_model_is_never_modified(output: Folder, card: Card) -> None:
-    first = fit_model(SETTINGS, output, moments(), card, "i")
+    first = fit_model(SETTINGS, output, moments(), card, IMAGES)
     other = StoredModel(pca.fit(moments(2), components=2), replace(first.card, k=2, n=99))
     assert write_model(output, other).card == first.card
     stored = read_model(output / "models" / card.extractor, first.card.model)
@@ -128,34 +135,34 @@ def test_a_stored_model_is_never_modified(output: Folder, card: Card) -> None:
 
 
 def test_a_model_whose_writer_died_half_way_is_completed(output: Folder, card: Card) -> None:
-    first = fit_model(SETTINGS, output, moments(), card, "i")
+    first = fit_model(SETTINGS, output, moments(), card, IMAGES)
     folder = output / "models" / card.extractor / first.card.model
     folder.delete(["model.json"])
-    again = fit_model(replace(SETTINGS, run="s"), output, moments(), card, "i")
+    again = fit_model(replace(SETTINGS, run="s"), output, moments(), card, IMAGES)
     assert again.card.batches == [{"batch": "b", "run": "s", "n": 12}]
 
 
 def test_there_is_no_current_model_before_one_is_pointed_at(output: Folder, card: Card) -> None:
-    assert current_model(SETTINGS, output, card) is None
-    stored = fit_model(SETTINGS, output, moments(), card, "i")
-    assert current_model(SETTINGS, output, card) is None
+    assert find_current(SETTINGS, output, card).model is None
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
+    assert find_current(SETTINGS, output, card).model is None
     point_at(output, card, {"model": stored.card.model})
-    found = current_model(SETTINGS, output, card)
+    found = find_current(SETTINGS, output, card).model
     assert found is not None
     assert found.card == stored.card
     assert np.array_equal(found.pca.components, stored.pca.components)
-    assert current_model(replace(SETTINGS, pca="fit"), output, card) is None
+    assert find_current(replace(SETTINGS, pca="fit"), output, card).model is None
 
 
 def test_models_of_other_networks_are_named_where_a_new_one_is_fitted(
     output: Folder, card: Card, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "orchard")
-    assert current_model(SETTINGS, output, card) is None
+    assert find_current(SETTINGS, output, card).model is None
     assert caplog.messages == []
     other = replace(load_card(), features=WIDTH, name="other")
     (output / "models" / "resnet50-0123").write("current.json", b"{}")
-    assert current_model(SETTINGS, output, other) is None
+    assert find_current(SETTINGS, output, other).model is None
     [message] = caplog.messages
     assert "otherwise (resnet50-0123), and do not compare" in message
 
@@ -172,26 +179,26 @@ def test_models_of_other_networks_are_named_where_a_new_one_is_fitted(
 def test_a_model_that_was_fitted_otherwise_is_not_reused(
     output: Folder, card: Card, asked: dict[str, Any], sentence: str
 ) -> None:
-    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
     point_at(output, card, {"model": stored.card.model})
     told = rf"{stored.card.model} was fitted with --variance 0\.8 --standardize true \(k="
     with pytest.raises(UsageError, match=rf"{told}.*{sentence}"):
-        current_model(replace(SETTINGS, **asked), output, card)
+        find_current(replace(SETTINGS, **asked), output, card)
 
 
 @pytest.mark.parametrize("asked", [{}, {"variance": 0.8}, {"standardize": True}])
 def test_a_model_is_reused_where_the_arguments_say_what_it_is_or_nothing(
     output: Folder, card: Card, asked: dict[str, Any]
 ) -> None:
-    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
     point_at(output, card, {"model": stored.card.model})
-    found = current_model(replace(SETTINGS, **asked), output, card)
+    found = find_current(replace(SETTINGS, **asked), output, card).model
     assert found is not None
     assert found.card == stored.card
 
 
 def test_features_of_another_network_are_refused(output: Folder, card: Card) -> None:
-    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
     require_extractor(stored.card, card)
     for other in (replace(stored.card, extractor="other"), replace(stored.card, features=6)):
         with pytest.raises(UsageError, match=r"takes \d features of .*; use --pca fit"):
@@ -203,7 +210,7 @@ def test_features_of_another_network_are_refused(output: Folder, card: Card) -> 
     folder.write("model.json", json.dumps(fields | {"extractor": "other-0123"}).encode())
     point_at(output, card, {"model": "copied"})
     with pytest.raises(UsageError, match="features of other-0123, and this job's are 5 of"):
-        current_model(SETTINGS, output, card)
+        find_current(SETTINGS, output, card)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +220,7 @@ def test_features_of_another_network_are_refused(output: Folder, card: Card) -> 
 def test_a_damaged_pointer_is_told(output: Folder, card: Card, content: bytes) -> None:
     (output / "models" / card.extractor).write("current.json", content)
     with pytest.raises(UsageError, match=r"(is damaged .*|cannot read the current model.*)restore"):
-        current_model(SETTINGS, output, card)
+        find_current(SETTINGS, output, card)
 
 
 @pytest.mark.parametrize("found", [2, None])
@@ -222,7 +229,7 @@ def test_a_pointer_of_another_contract_is_refused(
 ) -> None:
     point_at(output, card, {"contract": found, "model": "m"})
     with pytest.raises(UsageError, match=r"is of (contract 2|an earlier layout), and this Orchard"):
-        current_model(SETTINGS, output, card)
+        find_current(SETTINGS, output, card)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +250,7 @@ def test_a_pointer_of_another_contract_is_refused(
 def test_a_damaged_model_is_told(
     output: Folder, card: Card, name: str, content: bytes | str | None
 ) -> None:
-    stored = fit_model(SETTINGS, output, moments(), card, "i")
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
     point_at(output, card, {"model": stored.card.model})
     folder = output / "models" / card.extractor / stored.card.model
     whole = folder.read(name)
@@ -253,18 +260,18 @@ def test_a_damaged_model_is_told(
     elif isinstance(content, bytes):
         folder.write(name, content)
     with pytest.raises(UsageError, match=r"cannot read the current model in .*--pca fit for a"):
-        current_model(SETTINGS, output, card)
-    assert current_model(replace(SETTINGS, pca="fit"), output, card) is None
-    mended = fit_model(SETTINGS, output, moments(), card, "i")
+        find_current(SETTINGS, output, card)
+    assert find_current(replace(SETTINGS, pca="fit"), output, card).model is None
+    mended = fit_model(SETTINGS, output, moments(), card, IMAGES)
     assert mended.card == stored.card
     assert np.array_equal(mended.pca.components, stored.pca.components)
-    assert current_model(SETTINGS, output, card) is not None
+    assert find_current(SETTINGS, output, card).model is not None
 
 
 def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
     output: Folder, card: Card, caplog: pytest.LogCaptureFixture
 ) -> None:
     few = Moments.of(np.random.default_rng(1).standard_normal((3, WIDTH)))
-    stored = fit_model(replace(SETTINGS, components=4), output, few, card, "i")
+    stored = fit_model(replace(SETTINGS, components=4), output, few, card, IMAGES)
     assert stored.card.k == 2
     assert "4 components were asked for, but 3 images vary in no more than 2" in caplog.text

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from spark_job import pca, tables
 from spark_job.engines import Attempt
-from spark_job.featurize import features_digest
 from spark_job.moments import Moments
 from spark_job.objects import Folder, open_folder
+from spark_job.parts import features_digest
 from spark_job.passes import (
     JoiningPass,
     MomentsPass,

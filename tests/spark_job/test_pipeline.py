@@ -20,11 +20,11 @@ from PIL import Image
 from pyarrow import dataset, parquet
 
 from spark_job import pca, tables
-from spark_job.featurize import features_digest
 from spark_job.listing import listing_digest
 from spark_job.moments import Moments
 from spark_job.networks import load_card
 from spark_job.objects import open_folder
+from spark_job.parts import features_digest
 from spark_job.pca import PCAModel
 from spark_job.receipts import add_digests
 from tests.spark_job.jobs import REPOSITORY, Job, files_below, read_json, run_job

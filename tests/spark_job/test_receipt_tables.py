@@ -44,6 +44,8 @@ PARTS = [
         seconds={"read": 0.25, "infer": 2.5},
         processor="x86_64 Some CPU",
         versions={"numpy": "2.0", "orchard": "0.1.0"},
+        first="Kiwi/1.jpg",
+        last="Plum/9.jpg",
     ),
     PartReceipt(
         part=1,
@@ -98,6 +100,8 @@ def test_the_parts_are_a_table_of_a_row_each(tmp_path: Path) -> None:
         "attempt": "ab",
         "features": "part-00000.parquet",
         "rejects": "part-00000.parquet",
+        "first": "Kiwi/1.jpg",
+        "last": "Plum/9.jpg",
         "listed": 8,
         "computed": 4,
         "carried_over": 1,

@@ -108,9 +108,11 @@ def current(output: Folder) -> dict[str, Any]:
 
 
 class TestClaiming:
-    def test_a_new_run_starts_from_nothing(self, output: Folder) -> None:
+    def test_a_new_attempt_starts_from_finished_parts_alone(self, output: Folder) -> None:
         left = output / "work/b/r"
-        left.write("features/part-00007-0123.parquet", b"of an attempt that crashed")
+        finished = "features/part-00007-0123.parquet"
+        left.write(finished, b"of an attempt that crashed")
+        left.write("listing/00000.parquet", b"of the same one")
         left.write("failure.json", b"{}")
         half = output / "results/b/runs/r"
         half.write("features/part-00007.parquet", b"of a run that died while it was settled")
@@ -118,7 +120,7 @@ class TestClaiming:
         other.write("run.json", b"{}")
         taken = claim(output)
         taken.release()
-        assert [entry.name for entry in left.entries()] == ["claim.json"]
+        assert sorted(entry.name for entry in left.entries()) == ["claim.json", finished]
         assert not list(half.entries())
         assert other.read("run.json") == b"{}"
 
@@ -168,7 +170,7 @@ class TestClaiming:
         claims.append(second)
         wait_until(lambda: _raises(first.require))
         with pytest.raises(JobError, match="another process took it over; nothing was published"):
-            runs.settle(first, receipt(), [])
+            runs.settle(first, receipt())
         second.require()
 
     def test_a_sign_of_life_is_given_again_and_again(
@@ -250,7 +252,7 @@ class TestClaiming:
         claims.append(claim(output))
         claims[0].work.clear()
         with pytest.raises(JobError, match="another process took it over"):
-            runs.settle(claims[0], receipt(), [])
+            runs.settle(claims[0], receipt())
         assert runs.state_of(output, "b", "r") is runs.State.UNSETTLED
 
     def test_a_run_that_lost_files_is_not_settled(
@@ -263,7 +265,7 @@ class TestClaiming:
         runs.copy_files(claims[0], files)
         claims[0].results.delete([files[1][1]])
         with pytest.raises(JobError, match=r"1 files of .* have gone \(features/part-1\.parquet"):
-            runs.settle(claims[0], receipt(), files)
+            runs.require_complete(claims[0], files)
         assert runs.state_of(output, "b", "r") is runs.State.UNSETTLED
 
     def test_a_sign_of_life_survives_that_s3_fails_for_a_while(
@@ -335,41 +337,18 @@ class TestClaiming:
 
 
 class TestPublishing:
-    def test_the_models_pointer_comes_first_and_the_batchs_last(
-        self, output: Folder, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        swapped: list[str] = []
-        swap = type(output).swap
-
-        def watch(folder: Folder, name: str, content: bytes, expected: str | None) -> str:
-            swapped.append(f"{folder.uri.removeprefix(output.uri)}/{name}")
-            return swap(folder, name, content, expected)
-
-        monkeypatch.setattr(type(output), "swap", watch)
-        runs.publish(output, receipt())
-        assert swapped == ["/models/e/current.json", "/results/b/current.json"]
-
     def test_of_two_runs_the_later_started_wins_in_either_order(self, output: Folder) -> None:
         early, late = (receipt(run, started=f"2026-11-2{day}") for day, run in ((0, "a"), (1, "z")))
         assert runs.publish(output, late).run == "z"
         lost = runs.publish(output, early)
         assert (lost.run, lost.started) == ("z", "2026-11-21")
         assert current(output)["run"] == "z"
-        model = json.loads((output / "models/e").read("current.json"))
-        assert (model["model"], model["generation"]) == ("model-of-z", 1)
         later = replace(late, run="later", started="2026-11-22")
         assert runs.publish(output, later).run == "later"
 
     def test_a_repeated_publication_has_not_lost_to_itself(self, output: Folder) -> None:
         runs.publish(output, receipt())
         assert runs.publish(output, receipt()).run == "r"
-
-    def test_a_reused_model_stays_the_current_one(self, output: Folder) -> None:
-        runs.publish(output, receipt())
-        reusing = replace(receipt("s"), model=replace(receipt().model, model="m", reused=True))
-        runs.publish(output, replace(reusing, started="2026-11-21"))
-        pointer = json.loads((output / "models/e").read("current.json"))
-        assert pointer["model"] == "model-of-r"
 
     def test_a_pointer_that_changes_meanwhile_is_read_again(
         self, output: Folder, monkeypatch: pytest.MonkeyPatch
@@ -386,15 +365,13 @@ class TestPublishing:
         monkeypatch.setattr(type(output), "swap", race)
         assert runs.publish(output, receipt()).run == "r"
         assert current(output)["run"] == "r"
-        model = json.loads((output / "models/e").read("current.json"))
-        assert (model["model"], model["generation"]) == ("model-of-r", 2)
 
     def test_a_run_is_settled_once(self, output: Folder, claims: list[Claim]) -> None:
         claims.append(claim(output))
-        runs.settle(claims[0], receipt(), [])
-        runs.settle(claims[0], receipt(), [])
+        runs.settle(claims[0], receipt())
+        runs.settle(claims[0], receipt())
         with pytest.raises(JobError, match="was settled by another process"):
-            runs.settle(claims[0], receipt(started="2026-11-21"), [])
+            runs.settle(claims[0], receipt(started="2026-11-21"))
 
 
 class TestCleaningUp:
@@ -615,6 +592,9 @@ def published(output: Path) -> dict[str, Any]:
         found[table] = parquet.read_table(run / table).sort_by("path").to_pylist()
     told = read_json(run / "run.json")
     found |= {name: told[name] for name in ("counts", "digests", "model")}
+    # What a crash had finished is not computed again.
+    counts = found["counts"]
+    counts["featurized"] = counts.pop("computed") + counts.pop("carried_over")
     found["csv"] = (run / "vectors.csv").read_bytes()
     return found
 

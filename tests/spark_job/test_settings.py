@@ -57,7 +57,8 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
         (["--standardize", "False"], False),
         (["--no-standardize"], False),
     ],
-    "pca": [(["--pca", "fit"], "fit"), (["--pca", "auto"], "auto")],
+    "pca": [([f"--pca={way}"], way) for way in ("auto", "fit", "reuse", "update")],
+    "model": [(["--model", "0123"], "0123")],
     "max_reject_rate": [(["--max-reject-rate", "0.5"], 0.5)],
     "allow_unsupported": [
         (["--allow-unsupported"], True),
@@ -69,6 +70,11 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
         (["--full-decode"], True),
         (["--full-decode", "true"], True),
         (["--full-decode", "false"], False),
+    ],
+    "again": [
+        (["--again"], True),
+        (["--again", "true"], True),
+        (["--again", "false"], False),
     ],
     "csv": [(["--csv"], True), (["--csv", "true"], True), (["--csv", "false"], False)],
     "master": [(["--master", "local[1]"], "local[1]")],
@@ -91,8 +97,20 @@ def test_what_is_said_arrives_and_nothing_else_changes(
     given = [*REQUIRED, "--run", "r"]
     if name == "master":  # which is Spark's alone
         given += ["--engine", "spark"]
+    if name == "model":  # which is that of one way alone
+        given += ["--pca", "reuse"]
     settings = parse_args([*given, *options])
     assert asdict(settings) == asdict(parse_args(given)) | {name: value}
+
+
+@pytest.mark.parametrize("pca", [[], ["--pca", "fit"], ["--pca", "update"]])
+def test_a_model_that_is_not_reused_is_refused(
+    pca: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_args([*REQUIRED, "--model", "0123", *pca])
+    assert ended.value.code == 2
+    assert "--model says which model --pca reuse takes; say that too" in capsys.readouterr().err
 
 
 def test_a_spark_master_without_spark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +222,7 @@ def test_the_bounds_themselves_are_allowed(options: list[str]) -> None:
         (["--max-pixels", "0"], "max-pixels is a whole number"),
         (["--max-reject-rate", "-0.01"], "not '-0.01'"),
         (["--max-pixels", "1000000001"], "not '1000000001'"),
-        (["--pca", "sometimes"], "pca is auto or fit; not 'sometimes'"),
+        (["--pca", "sometimes"], "pca is auto, fit, reuse or update; not 'sometimes'"),
         (["--engine", "dask"], "engine is processes or spark; not 'dask'"),
         (["--full-decode", "1"], "full-decode is true or false; not '1'"),
         (["--csv", "yes"], "csv is true or false; not 'yes'"),

@@ -69,7 +69,16 @@ REFUSED: dict[str, Case] = {
         ("a batch with a slash", {"batch": "a/b"}, ('batch is "a/b"', "letters, digits")),
         ("images elsewhere", {"batch": "b", "images": "s3://x/"}, ('images is "s3://x/"',)),
         ("images without an end", {"batch": "b", "images": "images/b"}, ("to a last slash",)),
-        ("an unknown PCA", {"batch": "b", "pca": "always"}, ('pca is "always"', "auto or fit")),
+        (
+            "an unknown PCA",
+            {"batch": "b", "pca": "always"},
+            ('pca is "always"', "auto, fit, reuse"),
+        ),
+        ("a model alone", {"batch": "b", "model": "01ab"}, ("model is 01ab and pca is auto;",)),
+        ("a model of foreign letters", {"batch": "b", "pca": "reuse", "model": "a b"}, ('"a b";',)),
+        ("a list of models", {"batch": "b", "pca": "reuse", "model": ["a"]}, ('model is ["a"];',)),
+        ("an empty model", {"batch": "b", "pca": "reuse", "model": ""}, ('model is "";',)),
+        ("a word for again", {"batch": "b", "again": "yes"}, ('again is "yes";',)),
         ("no variance", {"batch": "b", "variance": 0}, ("variance is 0;", "above 0")),
         ("too much variance", {"batch": "b", "variance": 1.01}, ("variance is 1.01;", "at most 1")),
         ("variance in words", {"batch": "b", "variance": "0.8"}, ('variance is "0.8";',)),
@@ -358,9 +367,13 @@ SUCCEEDED: dict[str, Case] = {
             "full_decode": True,
             "max_pixels": 12_000_000,
             "allow_unsupported": True,
+            "again": True,
             "csv": True,
         }
     ),
+    "a model by its name": Case(given={"batch": "b", "pca": "reuse", "model": "01ab"}),
+    "the current model": Case(given={"batch": "b", "pca": "reuse", "model": "none"}),
+    "a model that grows": Case(given={"batch": "b", "pca": "update"}),
     "components": Case(given={"batch": "b", "components": 200, "csv": False}),
     "a receipt that cannot be read": Case(answers={**GOOD, READ: refuses("denied")}),
     "a receipt of another kind": Case(answers={**GOOD, READ: gives({"Body": "{}"})}),
@@ -568,6 +581,8 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "full_decode": False,
         "max_pixels": 64_000_000,
         "allow_unsupported": False,
+        "again": False,
+        "model": "none",
         **CASES[name].given,
     }
 
@@ -578,7 +593,10 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
     assert settings.images.endswith("/" + given["images"])
     assert settings.images.startswith(settings.output + "/")
     assert (settings.batch, settings.run) == (given["batch"], "run-1")
-    if given["components"] == "none":
+    assert settings.model == (None if given["model"] == "none" else given["model"])
+    if given["pca"] in ("reuse", "update"):
+        assert settings.rule == {}, "the model has its own"
+    elif given["components"] == "none":
         assert settings.rule == {"variance": given["variance"]}
     else:
         assert settings.rule == {"components": given["components"]}
@@ -591,6 +609,7 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "full_decode",
         "max_pixels",
         "allow_unsupported",
+        "again",
     ):
         assert getattr(settings, name_of) == given[name_of], name_of
 

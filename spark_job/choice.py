@@ -1,0 +1,223 @@
+"""Which model a run's vectors are made with, and how it becomes the one that later runs reuse.
+
+``auto`` reuses the current model, and fits one where there is none; ``reuse`` takes the current one
+or one that is named; ``fit`` makes a new one of this batch alone; ``update`` makes one of this
+batch and all batches of the current model.
+
+The pointer to the current model moves by compare-and-swap: what was made from one model may only
+follow that one. A run that loses makes its vectors with the winner's; nothing is inferred again. A
+model of ``fit`` follows nothing: of two, the later started run's stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from spark_job import contract
+from spark_job.errors import UsageError
+from spark_job.lineage import BatchMoments, fit_merged, merge_published, require_mergeable
+from spark_job.models import DAMAGED, StoredModel, read_model, require_extractor
+from spark_job.objects import BusyError, ConflictError
+from spark_job.pointers import ModelPointer, point, read_pointer, read_tagged_pointer
+from spark_job.receipts import to_json
+from spark_job.settings import DEFAULT_VARIANCE
+
+if TYPE_CHECKING:
+    from spark_job.claims import Claim
+    from spark_job.models import ModelCard
+    from spark_job.moments import Moments
+    from spark_job.networks import Card
+    from spark_job.objects import Folder
+    from spark_job.settings import JobSettings
+
+LOGGER = logging.getLogger("orchard")
+
+
+@dataclass(frozen=True)
+class Current:
+    """The model that a run begins from, if any.
+
+    Attributes
+    ----------
+    model
+        It; None where one is to be fitted.
+    tag, generation
+        Of the pointer to the current model, as it was read: what the next one may follow.
+    """
+
+    model: StoredModel | None
+    tag: str | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model that a run's vectors are made with.
+
+    Attributes
+    ----------
+    model
+        It.
+    reused
+        Whether it was there before.
+    after
+        What it follows.
+    """
+
+    model: StoredModel
+    reused: bool
+    after: Current
+
+
+def find_current(settings: JobSettings, output: Folder, card: Card) -> Current:
+    """Find the model that a run with these settings begins from.
+
+    Raises
+    ------
+    UsageError
+        Where it cannot be read, is not there though it must be, or was not fitted as the arguments
+        ask.
+    """
+    models = output / contract.models_folder(card.extractor)
+    try:
+        pointer, tag = read_tagged_pointer(models, ModelPointer)
+        generation = 0 if pointer is None else pointer.generation
+        if settings.pca == "fit":
+            return Current(None)  # yet a pointer that is damaged is found before the work
+        if settings.model is not None:
+            found = read_model(models, settings.model)
+        elif pointer is not None:
+            found = read_model(models, pointer.model)
+        elif settings.pca == "reuse":
+            raise UsageError(
+                f"{output.uri} has no model of {card.extractor} to reuse; say --pca auto, which "
+                "fits one where there is none"
+            )
+        else:
+            _warn_of_others(output, card)
+            return Current(None)
+    except (BusyError, UsageError):
+        raise
+    except FileNotFoundError as error:
+        if settings.model is None:
+            raise _unreadable(models, error) from error
+        known = ", ".join(models.folders()) or "none"
+        raise UsageError(
+            f"there is no model {settings.model!r} in {models.uri} (there is {known}); `orchard "
+            "models list` shows them"
+        ) from None
+    except (OSError, *DAMAGED) as error:
+        raise _unreadable(models, error) from error
+    require_extractor(found.card, card)
+    _require_rule(settings, found.card)
+    if settings.pca == "update":
+        others = _others(settings, found)
+        require_mergeable(output, card.extractor, list(others), others)
+    return Current(found, tag, generation)
+
+
+def choose(
+    settings: JobSettings, output: Folder, card: Card, moments: Moments, images: str
+) -> Choice:
+    """Choose the model of a run, whose features have these moments; a new one is stored.
+
+    Parameters
+    ----------
+    settings, output, card
+        Of the run.
+    moments
+        Of its features.
+    images
+        Digest of its images' content.
+    """
+    current = find_current(settings, output, card)
+    if current.model is not None and settings.pca != "update":
+        return Choice(current.model, True, current)
+    others: dict[str, str] = {}
+    rule, standardize, parents = settings.rule, settings.standardize, []
+    if current.model is not None:
+        base = current.model.card
+        rule, standardize, parents = base.rule, base.standardize, [base.model]
+        others = _others(settings, current.model)
+    own = BatchMoments(settings.batch, settings.run, card.extractor, images, moments)
+    model = fit_merged(
+        output,
+        card.extractor,
+        merge_published(output, card.extractor, list(others), others, own),
+        rule=rule or {"variance": DEFAULT_VARIANCE},
+        standardize=standardize is not False,
+        parents=parents,
+    )
+    same = current.model is not None and current.model.card.model == model.card.model
+    return Choice(model, same, current)
+
+
+def adopt(choice: Choice, settings: JobSettings, claim: Claim) -> str | None:
+    """Make a new model the current one.
+
+    Returns
+    -------
+    str or None
+        Which model is the current one then: after ``fit``, that of a run which started later may
+        be. None where another run's came between, so that this one must choose again.
+    """
+    card = choice.model.card
+    if choice.reused:
+        return card.model
+    models = claim.output / contract.models_folder(card.extractor)
+    generation = choice.after.generation + 1
+    ours = ModelPointer(card.model, claim.batch, claim.run, claim.started, generation)
+    if settings.pca == "fit":
+        return point(models, ours).model
+    try:
+        models.swap(contract.CURRENT, to_json(asdict(ours)), choice.after.tag)
+    except ConflictError:
+        # Also where this run's own request was repeated and lost to itself.
+        return card.model if read_pointer(models, ModelPointer) == ours else None
+    return card.model
+
+
+def _others(settings: JobSettings, model: StoredModel) -> dict[str, str]:
+    """Which other batches a model is of, and their runs."""
+    batches = model.card.batches
+    return {one["batch"]: one["run"] for one in batches if one["batch"] != settings.batch}
+
+
+def _unreadable(models: Folder, error: Exception) -> UsageError:
+    return UsageError(
+        f"cannot read the current model in {models.uri}: {error}; restore it, or use --pca fit "
+        "for a new one"
+    )
+
+
+def _warn_of_others(output: Folder, card: Card) -> None:
+    """Say so where the output has models, but none that takes this extractor's features."""
+    others = [name for name in (output / contract.MODELS).folders() if name != card.extractor]
+    if others:
+        LOGGER.warning(
+            "the models in %s are of other networks, or of images decoded otherwise (%s), and do "
+            "not compare with the one that is fitted now for %s",
+            output.uri,
+            ", ".join(others),
+            card.extractor,
+        )
+
+
+def _require_rule(settings: JobSettings, card: ModelCard) -> None:
+    """Refuse to reuse a model that was not fitted as the arguments ask."""
+    asked = dict(settings.rule)
+    fitted = dict(card.rule)
+    if asked in ({}, fitted) and settings.standardize in (None, card.standardize):
+        return
+    wanted = " ".join(f"--{name} {value:g}" for name, value in asked.items())
+    if settings.standardize is not None:
+        wanted += f" --standardize {str(settings.standardize).lower()}"
+    has = " ".join(f"--{name} {value:g}" for name, value in fitted.items())
+    raise UsageError(
+        f"the current model {card.model} was fitted with {has} --standardize "
+        f"{str(card.standardize).lower()} (k={card.k}), and {wanted.strip()} asks for another; "
+        "leave that out to reuse the model, or use --pca fit for a new one, with which older "
+        "batches do not compare"
+    )
