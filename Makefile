@@ -78,10 +78,15 @@ synth: wheelhouse ## synthesize the CloudFormation templates into cdk.out, offli
 
 CDK = $(BIN)/npx --yes aws-cdk@$(CDK_CLI_VERSION)
 
+.PHONY: permissions
+permissions: $(VENV)/all.installed ## write the IAM policies that a deployment needs (ARGS="--account 123456789012")
+	@$(BIN)/python -m operations.permissions $(ARGS)
+
 .PHONY: bootstrap-account
-bootstrap-account: $(VENV)/all.installed ## prepare your AWS account's region for CDK, once
+bootstrap-account: $(VENV)/all.installed ## prepare your AWS account's region for CDK, once (POLICY=arn:...,arn:...)
 	@AWS_REGION=$$($(BIN)/python -m operations.account --bootstrap) && export AWS_REGION && \
-		$(CDK) bootstrap --app "$(BIN)/python app.py"
+		$(CDK) bootstrap --app "$(BIN)/python app.py" \
+			$(if $(POLICY),--cloudformation-execution-policies $(call quoted,$(POLICY)))
 
 .PHONY: deploy
 deploy: wheelhouse ## deploy to your AWS account (SET="key=value ..." is kept in cdk.json)
