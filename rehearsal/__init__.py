@@ -13,7 +13,9 @@ batch, writes its marker and follows the state machine until the results are fet
               policies.py        whether the deployed policies give it
               faults.py          what a request may meet instead of an answer
               gate.py            a gate before any S3 server: delays, refusals, broken connections
-              deployment.py      the template and its assets into the local AWS
+              deployment.py      the template and its assets into the local AWS, and out of it
+              cloudformation.py  moto's stacks, with updates and deletions as CloudFormation's
+              completion.py      what those lack, from the same template
               step_functions.py  Step Functions' EMR integration, for moto's interpreter
               events.py          EventBridge rules that start executions
     emr/      api.py             EMR's API

@@ -1,13 +1,7 @@
 """Deploys the synthesized template into the local AWS, as ``cdk deploy`` does into a real one.
 
-moto's CloudFormation makes the resources. What it drops or does not know is added afterwards from
-the same template, with the same references resolved:
-
-- state machines, which it would make in a backend that executes nothing, are made again;
-- bucket policies are handed to the endpoint, which judges requests by them;
-- a bucket's notifications are set, and so is EventBridge's default bus as their target.
-
-Not made at all: flow logs, log groups' contents, alarms, dashboards, budgets, X-Ray traces.
+The stacks are `rehearsal.aws.cloudformation`'s, and what that drops is made by
+`rehearsal.aws.completion`.
 """
 
 from __future__ import annotations
@@ -23,11 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from moto.cloudformation.models import cloudformation_backends
-from moto.cloudformation.parsing import clean_json
-from moto.core.config import default_user_config
-
 from bootstrap import wheelhouse
+from rehearsal.aws import cloudformation, completion
 from rehearsal.aws.calls import ACCOUNT
 from rehearsal.aws.policies import NODE
 
@@ -37,21 +28,6 @@ if TYPE_CHECKING:
     from rehearsal.aws.endpoint import Endpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-NOT_REHEARSED = (
-    "AWS::Athena::",
-    "AWS::Budgets::",
-    "AWS::CDK::Metadata",
-    "AWS::CloudWatch::",
-    "AWS::EC2::FlowLog",
-    "AWS::EC2::SecurityGroupEgress",
-    "AWS::EC2::SecurityGroupIngress",
-    "AWS::Glue::",
-    "AWS::S3::BucketPolicy",
-    "AWS::SNS::TopicPolicy",
-    "AWS::SQS::QueuePolicy",
-)
-"""Resource types that moto cannot make, or not whole, and that no other resource needs made."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +111,7 @@ def synthesize(folder: Path, context: Mapping[str, object], region: str) -> Path
 
 
 def deploy(endpoint: Endpoint, assembly: Path, stack: str, pace: int = 1) -> Deployment:
-    """Publish the assets of a stack, create the stack, and return it.
+    """Publish the assets of a stack, create or update the stack, and return it.
 
     Parameters
     ----------
@@ -148,33 +124,55 @@ def deploy(endpoint: Endpoint, assembly: Path, stack: str, pace: int = 1) -> Dep
     pace
         How many times shorter the state machines' waits, and those before retries, are to be.
         Their time limits stay.
+
+    Raises
+    ------
+    StackError
+        If CloudFormation would refuse it.
     """
     template = json.loads((assembly / f"{stack}.template.json").read_text(encoding="utf-8"))
     _publish_assets(endpoint, assembly, json.loads((assembly / f"{stack}.assets.json").read_text()))
-    made = {
-        **template,
-        "Resources": {
-            logical: resource
-            for logical, resource in template["Resources"].items()
-            if not resource["Type"].startswith(NOT_REHEARSED)
-        },
-    }
-    for part in ("Rules", "Parameters"):  # The check of the CDK's own bootstrap stack.
-        made.pop(part, None)
-    cloudformation = endpoint.client("cloudformation")
-    cloudformation.create_stack(
-        StackName=stack, TemplateBody=json.dumps(made), Capabilities=["CAPABILITY_NAMED_IAM"]
+    before: completion.Resolved = {}
+    if cloudformation.exists(endpoint, stack):
+        before = _completed(endpoint, stack)
+        cloudformation.update(endpoint, stack, template)
+    else:
+        cloudformation.create(endpoint, stack, template)
+    completion.complete(endpoint, before, _completed(endpoint, stack), pace)
+    endpoint.forget_policies()
+    client = endpoint.client("cloudformation")
+    (described,) = client.describe_stacks(StackName=stack)["Stacks"]
+    resources = client.list_stack_resources(StackName=stack)["StackResourceSummaries"]
+    return Deployment(
+        template,
+        {entry["OutputKey"]: entry["OutputValue"] for entry in described.get("Outputs", [])},
+        {entry["LogicalResourceId"]: entry["PhysicalResourceId"] for entry in resources},
     )
-    described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-    if described["StackStatus"] != "CREATE_COMPLETE":
-        raise RuntimeError(f"{stack} is {described['StackStatus']} in the local AWS.")
-    backend = cloudformation_backends[ACCOUNT][endpoint.region]
-    references = backend.get_stack(stack).resource_map
-    resources = cloudformation.list_stack_resources(StackName=stack)["StackResourceSummaries"]
-    physical = {entry["LogicalResourceId"]: entry["PhysicalResourceId"] for entry in resources}
-    _complete(endpoint, template["Resources"], references, pace)
-    outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in described.get("Outputs", [])}
-    return Deployment(template, outputs, physical)
+
+
+def destroy(endpoint: Endpoint, stack: str) -> None:
+    """Delete a stack, as ``cdk destroy`` does; where there is none, nothing is done.
+
+    Raises
+    ------
+    StackError
+        If it could not be deleted, or not whole.
+    """
+    if not cloudformation.exists(endpoint, stack):
+        return
+    before = _completed(endpoint, stack)
+    cloudformation.refuse_lost_exports(endpoint, stack)
+    completion.complete(endpoint, before, {}, 1)
+    try:
+        cloudformation.delete(endpoint, stack)
+    finally:
+        endpoint.forget_policies()
+
+
+def _completed(endpoint: Endpoint, stack: str) -> completion.Resolved:
+    """Return the resources of a stack that moto does not make, or not whole."""
+    found = cloudformation.find(endpoint, stack)
+    return completion.resolve(json.loads(found.template)["Resources"], found.resource_map)
 
 
 def _publish_assets(endpoint: Endpoint, assembly: Path, manifest: Mapping[str, Any]) -> None:
@@ -183,11 +181,15 @@ def _publish_assets(endpoint: Endpoint, assembly: Path, manifest: Mapping[str, A
         path = assembly / asset["source"]["path"]
         for destination in asset["destinations"].values():
             bucket = _plain(destination["bucketName"], endpoint)
+            key = _plain(destination["objectKey"], endpoint)
             _ensure_bucket(endpoint, bucket)
+            # Its key is the asset's hash.
+            if s3.list_objects_v2(Bucket=bucket, Prefix=key)["KeyCount"]:
+                continue
             with TemporaryDirectory() as scratch:
                 if asset["source"].get("packaging") == "zip":
                     path = _zip(path, Path(scratch) / "asset.zip")
-                s3.upload_file(str(path), bucket, _plain(destination["objectKey"], endpoint))
+                s3.upload_file(str(path), bucket, key)
 
 
 def _plain(name: str, endpoint: Endpoint) -> str:
@@ -214,60 +216,3 @@ def _zip(folder: Path, target: Path) -> Path:
             if path.is_file():
                 archive.write(path, path.relative_to(folder))
     return target
-
-
-def _complete(endpoint: Endpoint, resources: Mapping[str, Any], references: Any, pace: int) -> None:
-    """Add what moto dropped of `resources`, in the order that they need one another."""
-    default_user_config["stepfunctions"] = {"execute_state_machine": True}
-    for logical, resource in resources.items():
-        kind = resource["Type"]
-        if kind == "AWS::StepFunctions::StateMachine":
-            properties = clean_json(resource["Properties"], references)
-            _make_state_machine(endpoint, properties, references[logical], pace)
-        elif kind == "AWS::Glue::Database":
-            properties = clean_json(resource["Properties"], references)
-            endpoint.client("glue").create_database(DatabaseInput=properties["DatabaseInput"])
-        elif kind == "AWS::Glue::Table":
-            properties = clean_json(resource["Properties"], references)
-            endpoint.client("glue").create_table(
-                DatabaseName=properties["DatabaseName"], TableInput=properties["TableInput"]
-            )
-        elif kind == "AWS::S3::BucketPolicy":
-            properties = clean_json(resource["Properties"], references)
-            endpoint.bucket_policies[properties["Bucket"]] = properties["PolicyDocument"]
-        elif kind == "AWS::S3::Bucket":
-            wanted = resource.get("Properties", {}).get("NotificationConfiguration", {})
-            if "EventBridgeConfiguration" in wanted:
-                endpoint.client("s3").put_bucket_notification_configuration(
-                    Bucket=references[logical].physical_resource_id,
-                    NotificationConfiguration={"EventBridgeConfiguration": {}},
-                )
-
-
-def _make_state_machine(
-    endpoint: Endpoint, properties: Mapping[str, Any], made: Any, pace: int
-) -> None:
-    """Make a state machine again under the name that other resources already refer to."""
-    definition = properties.get("DefinitionString") or json.dumps(properties["Definition"])
-    for name, value in properties.get("DefinitionSubstitutions", {}).items():
-        definition = definition.replace(f"${{{name}}}", value)
-    endpoint.client("stepfunctions").create_state_machine(
-        name=made.name,
-        definition=json.dumps(_hastened(json.loads(definition), pace)),
-        roleArn=properties["RoleArn"],
-        type=properties.get("StateMachineType", "STANDARD"),
-    )
-
-
-def _hastened(definition: Any, pace: int) -> Any:
-    if isinstance(definition, list):
-        return [_hastened(entry, pace) for entry in definition]
-    if not isinstance(definition, dict):
-        return definition
-    waits = ("Seconds", "IntervalSeconds", "MaxDelaySeconds")
-    return {
-        name: max(1, value // pace)
-        if name in waits and isinstance(value, int)
-        else _hastened(value, pace)
-        for name, value in definition.items()
-    }

@@ -45,7 +45,10 @@ from rehearsal.aws.faults import Effect, Faults
 ENGINEER = "engineer"
 """Who deploys and starts executions: an administrator, whose requests are not judged."""
 
-SERVICES = ("s3", "cloudformation", "events", "sns", "sqs", "iam", "sts", "ec2", "emr", "logs")
+SERVICES = (
+    *("s3", "cloudformation", "events", "sns", "sqs", "iam", "sts", "ec2", "emr", "logs"),
+    *("glue", "kms", "ssm", "stepfunctions"),
+)
 
 Environ = dict[str, Any]
 Response = tuple[int, dict[str, Any]]
@@ -230,6 +233,11 @@ class Endpoint:
             policies=self._role_policies[role],
             resource_policy=self.bucket_policies.get(bucket),
         )
+
+    def forget_policies(self) -> None:
+        """Read the roles' policies anew when they are asked for: a deployment has changed them."""
+        self._role_policies.clear()
+        self._trust_policies.clear()
 
     def record(self, role: str, permission: Permission) -> bool:
         """Record a permission that AWS would need here in `role`'s name; say if it has it."""
