@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ALIVE: Final = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
 _TRIES: Final = 4
 """How often the buckets are emptied: logs go on to arrive for a while."""
+_NOT_DEPLOYED_AGAIN: Final = ("DELETE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+"""The states of a stack that CloudFormation does not update, or that CDK would make anew."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,15 +61,16 @@ def remove(
     run
         Runs a command, and returns its exit code.
     """
-    outputs = find_outputs(account, config.name)
-    if outputs is None:
+    stack = find_stack(account, config.name)
+    if stack is None:
         print(f"There is no stack {config.name} in {account.region} of {account.number}.")
         return 0
-    buckets = [outputs[name] for name in ("DataBucket", "LogBucket")]
+    # A stack whose first deployment failed has no outputs.
+    buckets = " and ".join(_buckets(_outputs(stack))) or "that it may have made"
     fate = (
-        f"and DELETE ALL DATA in {' and '.join(buckets)}, every version of every object"
+        f"and DELETE ALL DATA in the buckets {buckets}, every version of every object"
         if config.deletes_data
-        else f"and keep the buckets {' and '.join(buckets)} (removal_policy=destroy and"
+        else f"and keep the buckets {buckets} (removal_policy=destroy and"
         " delete_data=true in cdk.json would delete them)"
     )
     answer = ask(
@@ -78,11 +81,11 @@ def remove(
         print("Nothing was removed.")
         return 1
     _delete_notebooks(account, f"{config.name}-notebooks")
-    if config.deletes_data and (
+    if config.deletes_data and stack["StackStatus"] not in _NOT_DEPLOYED_AGAIN:
         # The template must say so, too: what is deployed may be older than cdk.json.
-        code := run([*cdk, "deploy", config.name, "--require-approval", "never"])
-    ):
-        return code
+        code = run([*cdk, "deploy", config.name, "--require-approval", "never"])
+        if code:
+            return code
     return take_down(config, account, [*cdk, "destroy", config.name, "--force"], run)
 
 
@@ -101,8 +104,8 @@ def take_down(
     code = 1
     for _ in range(_TRIES):
         if config.deletes_data:
-            for name in ("DataBucket", "LogBucket"):
-                empty(account, outputs[name])
+            for name in _buckets(outputs):
+                empty(account, name)
         if config.vpc_id is None:
             _remove_endpoints(account, config.name)
         code = run(destroy)
@@ -152,6 +155,18 @@ def find_outputs(account: Account, stack: str) -> dict[str, str] | None:
     AccountError
         Where CloudFormation does not say.
     """
+    found = find_stack(account, stack)
+    return None if found is None else _outputs(found)
+
+
+def find_stack(account: Account, stack: str) -> dict[str, Any] | None:
+    """Return what CloudFormation says of a stack; None where there is none.
+
+    Raises
+    ------
+    AccountError
+        Where CloudFormation does not say.
+    """
     client = account.session.client("cloudformation", region_name=account.region)
     try:
         (found,) = client.describe_stacks(StackName=stack)["Stacks"]
@@ -159,24 +174,42 @@ def find_outputs(account: Account, stack: str) -> dict[str, str] | None:
         if "does not exist" in str(error):
             return None
         raise AccountError(f"CloudFormation does not show {stack}: {error}") from error
-    return {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", [])}
+    return dict(found)
 
 
 def resources(account: Account, stack: str) -> Iterator[tuple[str, str]]:
-    """Yield the type and the physical id of each resource of a stack."""
+    """Yield the type and the physical id of each resource of a stack that is not deleted yet."""
     client = account.session.client("cloudformation", region_name=account.region)
     for page in client.get_paginator("list_stack_resources").paginate(StackName=stack):
         for resource in page["StackResourceSummaries"]:
+            if resource["ResourceStatus"] == "DELETE_COMPLETE":
+                continue
             yield resource["ResourceType"], resource.get("PhysicalResourceId", "")
 
 
 def empty(account: Account, name: str) -> None:
-    """Delete every version of every object of a bucket, and what is half uploaded."""
+    """Delete every version of every object of a bucket, and what is half uploaded.
+
+    A try before may have deleted the bucket itself.
+    """
     bucket = account.session.resource("s3", region_name=account.region).Bucket(name)
-    bucket.object_versions.delete()
+    try:
+        bucket.object_versions.delete()
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise
+        return
     for upload in bucket.multipart_uploads.all():
         upload.abort()
     print(f"{name} is empty", flush=True)
+
+
+def _outputs(stack: dict[str, Any]) -> dict[str, str]:
+    return {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", [])}
+
+
+def _buckets(outputs: dict[str, str]) -> list[str]:
+    return [outputs[name] for name in ("DataBucket", "LogBucket") if name in outputs]
 
 
 def _delete_notebooks(account: Account, stack: str) -> None:

@@ -245,3 +245,19 @@ def test_where_nothing_is_deployed_nothing_is_asked(account: Account) -> None:
         raise AssertionError("it asked")
 
     assert remove(OrchardConfig(), account, ["cdk"], ask=ask) == 0
+
+
+def test_a_stack_whose_first_deployment_failed_can_be_removed(account: Account) -> None:
+    """It has no outputs."""
+    template = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    account.session.client("cloudformation").create_stack(
+        StackName="Orchard", TemplateBody=json.dumps(template)
+    )
+    ran: list[Sequence[str]] = []
+
+    def run(command: Sequence[str]) -> int:
+        ran.append(command)
+        return 0
+
+    assert remove(OrchardConfig(), account, ["cdk"], ask=lambda _: "Orchard", run=run) == 0
+    assert ran == [["cdk", "destroy", "Orchard", "--force"]]
