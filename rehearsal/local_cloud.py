@@ -48,6 +48,11 @@ class LocalCloud(Pipeline):
         A cloud assembly to deploy; synthesized from the checkout when not given.
     pace
         How many times shorter than deployed the state machines' waits are.
+
+    Attributes
+    ----------
+    assembly
+        The cloud assembly that was deployed first.
     """
 
     def __init__(
@@ -81,11 +86,10 @@ class LocalCloud(Pipeline):
 
     def start(self) -> None:
         """Start all of it and deploy the stack."""
-        name = str(self._context.get("name", "Orchard"))
         self.architecture = build_wheelhouse()
         context: dict[str, object] = {"architecture": self.architecture, **UNHURRIED}
         context |= self._context
-        assembly = self._assembly or synthesize(self.folder / "cdk.out", context, REGION)
+        self.assembly = self._assembly or synthesize(self.folder / "cdk.out", context, REGION)
         # A state that fails is part of the story, not an error of the interpreter's.
         logging.getLogger("moto").setLevel(logging.CRITICAL)
         enter = self._stack.enter_context
@@ -103,12 +107,17 @@ class LocalCloud(Pipeline):
         )
         enter(integrations(self.endpoint))
         enter(state_machine_targets(self.endpoint, self._delivered))
-        self.deployment = deploy(self.endpoint, assembly, name, self._pace)
-        self._narrate(f"{name} is deployed: {len(self.deployment.physical)} resources")
+        self.deploy(self.assembly)
         events = StatusEvents(REGION, self._execution_changed)
         events.start()
         self._stack.callback(events.stop)
         self._stack.callback(self._abort_all)
+
+    def deploy(self, assembly: Path) -> None:
+        """Deploy the stack of a cloud assembly, or deploy it again from another one."""
+        name = str(self._context.get("name", "Orchard"))
+        self.deployment = deploy(self.endpoint, assembly, name, self._pace)
+        self._narrate(f"{name} is deployed: {len(self.deployment.physical)} resources")
 
     def stop(self) -> None:
         """Stop all of it. Safe to call twice."""

@@ -9,6 +9,8 @@ import pytest
 from operations.acceptance import Acceptance, AcceptanceError, Place
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rehearsal.local_cloud import LocalCloud
     from tests.rehearsal.tables import Published
 
@@ -16,32 +18,36 @@ pytestmark = pytest.mark.rehearsal
 
 
 class Deployments:
-    """Deploys a second time by giving every machine a definition that no execution could run."""
+    """Deploys a second time a template whose batches no execution could run."""
 
-    def __init__(self, cloud: LocalCloud) -> None:
-        self._client = cloud.endpoint.client("stepfunctions")
-        self._machine = cloud.state_machine
-        self._deployed = ""
+    def __init__(self, cloud: LocalCloud, folder: Path) -> None:
+        self._cloud = cloud
+        self._broken = _changed(cloud.assembly, folder, "--max-reject-rate", "--another")
         self.count = 0
         self.destroyed = 0
 
     def deploy(self, again: bool) -> None:
         self.count += 1
         if again:
-            found = self._client.describe_state_machine(stateMachineArn=self._machine)
-            self._deployed = found["definition"]
-            broken = self._deployed.replace("--max-reject-rate", "--another")
-            assert broken != self._deployed
-            self._client.update_state_machine(stateMachineArn=self._machine, definition=broken)
+            self._cloud.deploy(self._broken)
 
     def restore(self) -> None:
-        if self._deployed:
-            self._client.update_state_machine(
-                stateMachineArn=self._machine, definition=self._deployed
-            )
+        self._cloud.deploy(self._cloud.assembly)
 
     def destroy(self) -> None:
         self.destroyed += 1
+
+
+def _changed(assembly: Path, folder: Path, old: str, new: str) -> Path:
+    """Return an assembly like another one, but for some words of the template."""
+    for path in assembly.iterdir():
+        (folder / path.name).symlink_to(path)
+    template = folder / "Orchard.template.json"
+    text = template.read_text()
+    assert old in text
+    template.unlink()
+    template.write_text(text.replace(old, new))
+    return folder
 
 
 def place(cloud: LocalCloud, deployments: Deployments, **changed: Any) -> Place:
@@ -59,9 +65,11 @@ def place(cloud: LocalCloud, deployments: Deployments, **changed: Any) -> Place:
     )
 
 
-def test_it_finds_a_good_deployment_good(cloud: LocalCloud, reference: Published) -> None:
+def test_it_finds_a_good_deployment_good(
+    cloud: LocalCloud, reference: Published, tmp_path: Path
+) -> None:
     del reference  # The other tests' first batch must have fitted its model before.
-    deployments, said = Deployments(cloud), list[str]()
+    deployments, said = Deployments(cloud, tmp_path), list[str]()
     try:
         Acceptance(place(cloud, deployments), said.append).run()
     finally:
@@ -83,8 +91,8 @@ def test_it_finds_a_good_deployment_good(cloud: LocalCloud, reference: Published
     cloud.settle(120)
 
 
-def test_it_finds_what_is_missing(cloud: LocalCloud) -> None:
-    deployments = Deployments(cloud)
+def test_it_finds_what_is_missing(cloud: LocalCloud, tmp_path: Path) -> None:
+    deployments = Deployments(cloud, tmp_path)
     trial = Acceptance(place(cloud, deployments, patience_seconds=1.0), print)
     trial._outputs = dict(cloud.deployment.outputs)
     with pytest.raises(AcceptanceError, match="partition did not come"):
