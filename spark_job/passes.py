@@ -12,6 +12,7 @@ from spark_job import contract, tables
 from spark_job.moments import Moments
 from spark_job.parts import features_digest
 from spark_job.receipts import add_digests
+from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
     from spark_job.engines import Attempt
@@ -81,15 +82,17 @@ class MomentsPass:
     def __call__(self, group: int, _attempt: Attempt) -> MomentsReceipt:
         """Write the moments of group number `group`."""
         moments = Moments.empty(self.features)
+        contents = ContentSketch.empty()
         digests = []
         for name in self.groups[group]:
             file = f"{contract.FEATURES}/{name}"
-            table = tables.read_table(self.work, file, ["path", "features"])
+            table = tables.read_table(self.work, file, ["path", "sha256", "features"])
             matrix = tables.as_matrix(table["features"])
+            contents = contents.merge(ContentSketch.of(table["sha256"].to_pylist()))
             digests.append(features_digest(table["path"].to_pylist(), matrix))
             moments = moments.merge(Moments.of(matrix))
         file = f"{MOMENTS}/{group:05d}-{secrets.token_hex(8)}.npz"
-        self.work.write(file, moments.to_bytes())
+        self.work.write(file, moments.to_bytes(contents))
         return MomentsReceipt(file, moments.n, add_digests(digests))
 
 

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -55,6 +55,7 @@ from spark_job.receipts import (
     add_up,
     versions,
 )
+from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
     from spark_job.choice import Choice
@@ -190,7 +191,7 @@ class _Work:
     def settle(self) -> RunReceipt:
         """Do all of it but the publication."""
         featurized = self._featurize()
-        moments = self._moments(featurized)
+        moments, contents = self._moments(featurized)
         files = _accepted(self.claim.work, self.card, featurized.receipts)
         runs.copy_files(self.claim, files)
         while True:
@@ -200,7 +201,7 @@ class _Work:
             self.clock.lap("fit")
             vectors = self._project(featurized, choice.model)
             self._write_vectors(vectors, choice.model)
-            self._write_small_files(featurized, moments, choice.model)
+            self._write_small_files(featurized, moments, contents, choice.model)
             self.clock.lap("settle")
             receipt = self._receipt(featurized, self._told(choice, moments, vectors))
             write_receipt(self.claim.results, receipt)
@@ -345,19 +346,22 @@ class _Work:
                 "postponed features", second, range(len(groups)), progress, limit
             )
 
-    def _moments(self, featurized: _Featurized) -> Moments:
+    def _moments(self, featurized: _Featurized) -> tuple[Moments, ContentSketch]:
         work, rows = self.claim.work, featurized.rows
         groups = featurized.files(group_parts(rows, min(MOST_MOMENTS, self.engine.slots)))
         moments_pass = MomentsPass(work, groups, self.card.features)
         receipts = self.engine.run("moments", moments_pass, range(len(groups)))
+        moments, contents = Moments.empty(self.card.features), ContentSketch.empty()
         # In the groups' order, so that the last bits do not depend on which task ended first.
-        merged = (Moments.from_bytes(work.read(one.file)) for one in receipts)
-        moments = reduce(Moments.merge, merged, Moments.empty(self.card.features))
+        for one in receipts:
+            content = work.read(one.file)
+            moments = moments.merge(Moments.from_bytes(content))
+            contents = contents.merge(ContentSketch.from_bytes(content) or ContentSketch.empty())
         require_equal("features read back", moments.n, sum(rows))
         read_back = add_digests(one.features for one in receipts)
         require_equal("features read back, by their bytes", read_back, featurized.digests.features)
         self.clock.lap("moments")
-        return moments
+        return moments, contents
 
     def _project(self, featurized: _Featurized, model: StoredModel) -> list[VectorsReceipt]:
         work, rows = self.claim.work, featurized.rows
@@ -383,12 +387,16 @@ class _Work:
             tables.write_vectors_csv(self.claim.results, names, model.card.k)
 
     def _write_small_files(
-        self, featurized: _Featurized, moments: Moments, model: StoredModel
+        self,
+        featurized: _Featurized,
+        moments: Moments,
+        contents: ContentSketch,
+        model: StoredModel,
     ) -> None:
         results = self.claim.results
         ids = {"batch": self.claim.batch, "run": self.claim.run}
         ids |= {"extractor": self.card.extractor, "images": featurized.digests.images}
-        results.write(contract.MOMENTS_FILE, moments.to_bytes(**ids))
+        results.write(contract.MOMENTS_FILE, moments.to_bytes(contents, **ids))
         write_variance(results, model.pca)
         write_parts(results, featurized.receipts)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from spark_job import choice, pipeline, tables
+from spark_job import choice, pipeline, runs, tables
 from spark_job.errors import UsageError
 from spark_job.models import read_model
 from spark_job.moments import Moments
@@ -198,7 +198,7 @@ def test_the_winner_may_not_be_published_yet(
         raise ConnectionAbortedError("the power is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.runs, "publish", die)
+        patch.setattr(runs, "publish", die)
         with pytest.raises(ConnectionAbortedError):
             collection.run("b", pca="update")
     assert [one["batch"] for one in collection.current().card.batches] == ["a", "b"]

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from spark_job import contract, featurize, known, pipeline
 from spark_job.engines import Attempt
-from spark_job.errors import NoImagesError
+from spark_job.errors import NoImagesError, RejectedImageError
 from spark_job.known import CarryingPass, KnownPart
 from spark_job.networks import load_card
 from spark_job.objects import LocalFolder, open_folder
@@ -198,7 +198,7 @@ def test_what_may_end_otherwise_is_tried_again(
 
     def failing(content: bytes, *given: Any, **how: Any) -> Any:
         if not content:
-            raise featurize.RejectedImageError("decode", reason, "so it was said")
+            raise RejectedImageError("decode", reason, "so it was said")
         return decode(content, *given, **how)
 
     with monkeypatch.context() as patch:
