@@ -12,10 +12,12 @@ import pytest
 from pyarrow import parquet
 
 from spark_job import contract, featurize, known, pipeline
+from spark_job.decode import decode
 from spark_job.engines import Attempt
 from spark_job.errors import NoImagesError, RejectedImageError
 from spark_job.known import CarryingPass, KnownPart
 from spark_job.networks import load_card
+from spark_job.networks.extractor import shared_extractor
 from spark_job.objects import LocalFolder, open_folder
 from spark_job.settings import JobSettings
 from tests.spark_job.inline import InlineEngine
@@ -42,7 +44,7 @@ class Batch:
         self.read: list[str] = []
         self.inferred = 0
         self._runs = 0
-        read_once, shared = LocalFolder.read_once, featurize.shared_extractor
+        read_once, shared = LocalFolder.read_once, shared_extractor
 
         def reading(folder: LocalFolder, name: str, **how: Any) -> Any:
             if how["limit"]:
@@ -194,7 +196,6 @@ def test_a_lower_limit_rejects_what_was_featurized(batch: Batch) -> None:
 def test_what_may_end_otherwise_is_tried_again(
     batch: Batch, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = featurize.decode
 
     def failing(content: bytes, *given: Any, **how: Any) -> Any:
         if not content:
