@@ -122,7 +122,7 @@ def fit_head(
     """
     labels = np.unique(pictures.labels)
     if len(labels) < 2:
-        has = f"only the label {labels[0]!r}" if len(labels) else "no labels"
+        has = f"only the label {str(labels[0])!r}" if len(labels) else "no labels"
         raise UsageError(
             f"--classify tells labels apart, and the {len(pictures):,} labelled pictures of "
             f"{', '.join(batch['batch'] for batch in batches)} have {has}; name more batches with "

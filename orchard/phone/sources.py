@@ -59,8 +59,6 @@ class Pictures:
         [n], ``<batch>/<path>``, in order.
     labels
         [n].
-    sha256
-        [n], of the files.
     features
         [n, d].
     vectors
@@ -69,7 +67,6 @@ class Pictures:
 
     names: NDArray[np.str_]
     labels: NDArray[np.str_]
-    sha256: NDArray[np.str_]
     features: NDArray[np.float32]
     vectors: NDArray[np.float32]
 
@@ -159,7 +156,7 @@ def read_pictures(batches: Sequence[Published]) -> Pictures:
         _read(batch, contract.VECTORS, ["path", "label", "vector"]) for batch in batches
     )
     features = pa.concat_tables(
-        _read(batch, contract.FEATURES, ["path", "sha256", "features"]) for batch in batches
+        _read(batch, contract.FEATURES, ["path", "features"]) for batch in batches
     )
     vectors, features = vectors.sort_by("path"), features.sort_by("path")
     if not vectors["path"].equals(features["path"]):
@@ -169,7 +166,6 @@ def read_pictures(batches: Sequence[Published]) -> Pictures:
     return Pictures(
         names=_texts(vectors["path"]),
         labels=_texts(vectors["label"]),
-        sha256=_texts(features["sha256"]),
         features=tables.as_matrix(features["features"]),
         vectors=tables.as_matrix(vectors["vector"]),
     )
