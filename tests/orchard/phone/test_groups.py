@@ -36,7 +36,8 @@ def film(frames: int, seed: int, *, missing: tuple[int, ...] = ()) -> NDArray[np
     random = np.random.default_rng(seed)
     basis, _ = np.linalg.qr(random.normal(size=(WIDTH, 2)))
     angles = np.radians(7) * np.array([one for one in range(frames) if one not in missing])
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) @ basis.T
+    turned: NDArray[np.float64] = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ basis.T
+    return turned
 
 
 def apart(count: int, seed: int) -> NDArray[np.float64]:
