@@ -18,6 +18,7 @@ from benchmarks.machine import describe_machine, describe_versions, is_busy
 from benchmarks.measure import BenchmarkError
 from benchmarks.order import run_engines, run_scale, sizes_of
 from benchmarks.page import Context, put_into, render
+from benchmarks.phone import phone_section, run_on_phone
 from benchmarks.photographs import photographs_section, run_photographs
 from benchmarks.poison import poison_section, run_poison
 from benchmarks.report import engines_section, scale_section
@@ -95,23 +96,30 @@ def _poison(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> Secti
     return poison_section(run_poison(given, subsets))
 
 
+def _phone(given: argparse.Namespace, _subsets: Subsets, _folder: Path) -> Section:
+    return phone_section(run_on_phone(given))
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "engines": _engines,
     "scale": _scale,
     "s3": _from_s3,
     "photographs": _photographs,
     "poison": _poison,
+    "phone": _phone,
 }
 """What can be measured by itself, in the order in which it is."""
 
 IMAGES_FOR = {"engines", "s3", "poison"}
+
+PHOTOGRAPHS_FOR = {"photographs", "phone"}
 
 
 def _chosen(arguments: argparse.Namespace) -> list[str]:
     """Name the sections that were asked for: all where none was, if there are photographs."""
     if arguments.only:
         return [name for name in SECTIONS if name in arguments.only]
-    return [name for name in SECTIONS if name != "photographs" or arguments.photographs]
+    return [name for name in SECTIONS if name not in PHOTOGRAPHS_FOR or arguments.photographs]
 
 
 def _check(arguments: argparse.Namespace, available: int) -> None:
@@ -139,7 +147,7 @@ def _check(arguments: argparse.Namespace, available: int) -> None:
 
 
 def _check_needs(arguments: argparse.Namespace, chosen: list[str]) -> None:
-    needs = {"images": IMAGES_FOR, "weights": {"engines"}, "photographs": {"photographs"}}
+    needs = {"images": IMAGES_FOR, "weights": {"engines"}, "photographs": PHOTOGRAPHS_FOR}
     for option, sections in needs.items():
         needing = [name for name in chosen if name in sections]
         if needing and not getattr(arguments, option):
@@ -193,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_sections,
         metavar="SECTION,...",
         help=f"measure only these, of {', '.join(SECTIONS)}; the others stay on the page as they "
-        "are (default: all, photographs where there are some)",
+        "are (default: all, photographs and phone where there are photographs)",
     )
     parser.add_argument(
         "--images", help=f"folder of labelled JPEG images, for {', '.join(sorted(IMAGES_FOR))}"

@@ -18,6 +18,7 @@ ORDER = (
     "From S3",
     "Real photographs",
     "Poisonous images",
+    "On a phone",
 )
 """Titles of the sections, as they follow each other."""
 

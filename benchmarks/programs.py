@@ -149,6 +149,15 @@ def run_scaling(photographs: Path, count: int) -> Run:
     return _run("features by scale", count, measured, _said(measured))
 
 
+def run_phone(photographs: str, count: int) -> Run:
+    """Publish photographs, export their model for a phone, and try the file."""
+    with TemporaryDirectory(prefix="orchard-benchmark-") as output:
+        arguments = ("--output", output)
+        measure("spark_job", "--images", photographs, *arguments, "--batch", "benchmark")
+        measured = measure("benchmarks.phone", "--photographs", photographs, *arguments)
+    return _run("exported file", count, measured, _said(measured))
+
+
 def _run_rival(program: str, module: str, images: Images, size: int, weights: str) -> Run:
     with TemporaryDirectory(prefix="orchard-benchmark-") as output:
         arguments = ("--images", str(images), "--weights", weights, "--output", f"{output}/vectors")

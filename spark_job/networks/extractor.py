@@ -72,7 +72,7 @@ class Extractor:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with _without_native_stderr():
+            with without_native_stderr():
                 interpreter = Interpreter(model_content=self._network, num_threads=1)
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -134,7 +134,7 @@ def _operand(values: PerChannel) -> NDArray[np.float32] | np.float32:
 
 
 @contextmanager
-def _without_native_stderr() -> Iterator[None]:
+def without_native_stderr() -> Iterator[None]:
     """Keep LiteRT from announcing its delegate on stderr once per worker; errors are raised."""
     sys.stderr.flush()
     kept = os.dup(2)
