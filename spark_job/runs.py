@@ -185,7 +185,7 @@ def clean_up(claim: Claim) -> None:
 def record_failure(output: Folder, batch: str, run: str, failure: Failure) -> None:
     """Leave in the work folder why a run published nothing, unless another process works there."""
     work = output / contract.work_folder(batch, run)
-    with _locked_unless_alive(work) as ours:
+    with locked_unless_alive(work) as ours:
         if ours:
             work.write(contract.FAILURE, to_json(failure.__dict__))
 
@@ -243,7 +243,7 @@ def _clear(work: Folder) -> None:
 
 
 def _clean_after(claim: Claim, run: str, work: Folder) -> None:
-    with _locked_unless_alive(work) as ours:
+    with locked_unless_alive(work) as ours:
         record = parse_claim(work.read_or_none(contract.CLAIM))
         if not ours or (record is not None and record.extractor != claim.extractor):
             return
@@ -254,7 +254,7 @@ def _clean_after(claim: Claim, run: str, work: Folder) -> None:
 
 
 @contextmanager
-def _locked_unless_alive(work: Folder) -> Iterator[bool]:
+def locked_unless_alive(work: Folder) -> Iterator[bool]:
     """Say whether no living process works in a folder; on a disk nobody begins to meanwhile."""
     if not isinstance(work, LocalFolder):
         record = parse_claim(work.read_or_none(contract.CLAIM))
