@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ROOMS = ("stacks", "rehearsal", "demo", "benchmarks", "bootstrap", "notebooks", "app.py")
+ROOMS = ("orchard", "stacks", "rehearsal", "demo", "benchmarks", "bootstrap", "notebooks", "app.py")
 
 NAMES = {
     name: value
