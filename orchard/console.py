@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -67,12 +68,14 @@ def ask(question: str) -> bool:
     UsageError
         Where nobody can answer.
     """
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
+    _ERR.print(f"{question} [y/N] ", end="", markup=False, soft_wrap=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        say("")
         raise UsageError(
             "nobody answered, and nothing was done; say --yes to go on without a question"
-        ) from None
+        )
+    return answer.strip().lower() in ("y", "yes")
 
 
 def in_bytes(number: int) -> str:
