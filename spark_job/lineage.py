@@ -226,27 +226,14 @@ def require_published(output: Folder, batches: Sequence[str]) -> dict[str, RunRe
     return found
 
 
-def _read_batch(output: Folder, extractor: str, batch: str, fallback: str | None) -> BatchMoments:
-    published = published_receipt(output, batch)
-    if published is not None and published.extractor == extractor:
-        return _read_moments(output, batch, published.run, extractor)
-    if fallback is not None:
-        folder = output / contract.run_folder(batch, fallback)
-        if contract.MOMENTS_FILE in folder.files():
-            return _read_moments(output, batch, fallback, extractor)
-        raise UsageError(
-            f"run {fallback!r} of batch {batch!r} was removed, and no run of the batch with "
-            f"{extractor} is published; run the batch again, or fit a model without it"
-        )
-    if published is None:
-        raise UsageError(_unpublished(output, batch))
-    raise UsageError(
-        f"the published run of batch {batch!r} has features of {published.extractor}, and not of "
-        f"{extractor}: they do not mix; leave the batch out, or run it with that network"
-    )
+def read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchMoments:
+    """Read the moments of a settled run.
 
-
-def _read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchMoments:
+    Raises
+    ------
+    UsageError
+        Where they are missing, damaged or of another extractor.
+    """
     folder = output / contract.run_folder(batch, run)
     where = f"{folder.uri}/{contract.MOMENTS_FILE}"
     try:
@@ -263,6 +250,26 @@ def _read_moments(output: Folder, batch: str, run: str, extractor: str) -> Batch
             f"{where} is of features of {found}, and not of {extractor}; run batch {batch!r} again"
         )
     return BatchMoments(batch, run, extractor, images, moments)
+
+
+def _read_batch(output: Folder, extractor: str, batch: str, fallback: str | None) -> BatchMoments:
+    published = published_receipt(output, batch)
+    if published is not None and published.extractor == extractor:
+        return read_moments(output, batch, published.run, extractor)
+    if fallback is not None:
+        folder = output / contract.run_folder(batch, fallback)
+        if contract.MOMENTS_FILE in folder.files():
+            return read_moments(output, batch, fallback, extractor)
+        raise UsageError(
+            f"run {fallback!r} of batch {batch!r} was removed, and no run of the batch with "
+            f"{extractor} is published; run the batch again, or fit a model without it"
+        )
+    if published is None:
+        raise UsageError(_unpublished(output, batch))
+    raise UsageError(
+        f"the published run of batch {batch!r} has features of {published.extractor}, and not of "
+        f"{extractor}: they do not mix; leave the batch out, or run it with that network"
+    )
 
 
 def _require_width(one: BatchMoments, merged: Moments | None) -> None:

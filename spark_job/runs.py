@@ -81,7 +81,7 @@ def read_published(output: Folder, batch: str) -> BatchPointer | None:
     return read_pointer(output / contract.results_folder(batch), BatchPointer)
 
 
-def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
+def copy_files(claim: Claim, files: list[tuple[str, str]], source: Folder | None = None) -> None:
     """Copy accepted files into the run's folder, in S3 on the server's side.
 
     Parameters
@@ -89,15 +89,18 @@ def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
     claim
         Of the run.
     files
-        Names in the work folder, and in the run's.
+        Names in the source, and in the run's folder.
+    source
+        Where they are; None for the work folder.
     """
     claim.require()
+    source = source or claim.work
     if claim.output.is_local:
         for name, target in files:
-            claim.work.copy(name, claim.results, target)
+            source.copy(name, claim.results, target)
         return
     with ThreadPoolExecutor(COPIES) as pool:
-        for _ in pool.map(lambda pair: claim.work.copy(pair[0], claim.results, pair[1]), files):
+        for _ in pool.map(lambda pair: source.copy(pair[0], claim.results, pair[1]), files):
             pass
 
 

@@ -8,7 +8,7 @@ import typer
 
 from orchard import console
 from orchard.options import Batches, Json, Output, open_root, split_names
-from spark_job import contract, lineage
+from spark_job import contract, lineage, reprojection
 from spark_job import models as store
 from spark_job.claims import now
 from spark_job.errors import UsageError
@@ -32,6 +32,7 @@ BUILD_EXAMPLE = (
     "Example: orchard models build --batches monday,tuesday --variance 0.9 --use "
     "--output out/fruits"
 )
+REPROJECT_EXAMPLE = "Example: orchard models reproject --batches monday --output out/fruits"
 
 app = typer.Typer(
     help="What batches are compared by: list, show, build and choose models.",
@@ -176,6 +177,48 @@ def build(
         _use(root, card)
     else:
         console.say(f"The next runs reuse it after: orchard models use {card.model}{_at(root)}")
+
+
+@app.command("reproject", epilog=REPROJECT_EXAMPLE)
+def reproject(
+    batches: Batches,
+    output: Output = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="The model, by its id or its first digits (default: the current one).",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write batches' vectors anew in a model's space, as new published runs.
+
+    No image is read: features, rejects and moments are copied from the runs that are published.
+    """
+    root = open_root(output)
+    planned = reprojection.plan(root, split_names(batches), model)
+    todo = [one for one in planned if not one.is_done]
+    for one in planned:
+        if one.is_done:
+            console.say(
+                f"The vectors of batch {one.source.batch} are of {one.model.card.model} already"
+            )
+    if not todo:
+        return
+    rows = []
+    with reprojection.start_workers() as engine:
+        for one in todo:
+            receipt = reprojection.reproject(root, one, engine)
+            console.say(
+                f"Batch {receipt.batch}: run {receipt.run} has "
+                f"{console.counted(receipt.counts.featurized, 'vector')} of {receipt.model.model}, "
+                f"instead of {one.source.model.model} in run {one.source.run}"
+            )
+            here = receipt.model.variance_kept_here
+            kept = "" if here is None else f"{here:.2%}"
+            rows.append((receipt.batch, receipt.run, receipt.model.model, kept))
+    console.write_table(("batch", "run", "model", "variance"), rows)
 
 
 @dataclass(frozen=True)
