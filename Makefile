@@ -36,20 +36,20 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: demo
-demo: $(VENV)/$(DEMO_NEEDS).installed ## run the job on this machine (IMAGES=/path/to/images OUTPUT=/path/to/results)
+demo: $(VENV)/$(DEMO_NEEDS).installed $(BIN)/orchard ## run the job on this machine (IMAGES=/path/to/images OUTPUT=/path/to/results)
 	@$(BIN)/python -m demo $(call option,IMAGES,images) $(call option,OUTPUT,output) \
 		$(call option,BATCH,batch) $(call option,VARIANCE,variance) \
 		$(call option,COMPONENTS,components) $(call option,ENGINE,engine) \
 		$(call option,NETWORK,network) $(ARGS)
 
 .PHONY: check
-check: lint types ## style, types and the quick tests: what to run before each commit
+check: lint types $(BIN)/orchard ## style, types and the quick tests: what to run before each commit
 	@$(BIN)/python -m pytest -q -m "not (job or spark or keras or cdk or rehearsal)" \
 		--ignore tests/bootstrap --ignore tests/stacks --ignore tests/rehearsal \
 		--ignore tests/notebooks --ignore tests/benchmarks $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test
-test: $(VENV)/all.installed ## run the tests (ARGS="-m 'not rehearsal'")
+test: $(VENV)/all.installed $(BIN)/orchard ## run the tests (ARGS="-m 'not rehearsal'")
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
@@ -154,3 +154,9 @@ $(VENV)/all.installed: requirements.txt $(VENV)/uv.installed
 	@# installs them in any order: aws-cdk-lib's must be the last.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --reinstall-package aws-cdk-lib
 	@touch $@ $(VENV)/spark.installed $(VENV)/job.installed
+
+# The command itself, which runs the code in this folder: uv brings what makes it, and downloads
+# nothing.
+$(BIN)/orchard: pyproject.toml $(VENV)/uv.installed
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --offline -e .
+	@touch $@

@@ -100,7 +100,7 @@ def merge_published(
             one = own
         else:
             run = _find_run(output, extractor, batch, (fallback_runs or {}).get(batch))
-            one = _read_moments(output, batch, run, extractor)
+            one = read_moments(output, batch, run, extractor)
         _require_width(one, merged)
         merged = one.moments if merged is None else merged.merge(one.moments)
         told.append({"batch": batch, "run": one.run, "n": one.moments.n})
@@ -235,6 +235,32 @@ def require_published(output: Folder, batches: Sequence[str]) -> dict[str, RunRe
     return found
 
 
+def read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchMoments:
+    """Read the moments of a settled run.
+
+    Raises
+    ------
+    UsageError
+        Where they are missing, damaged or of another extractor.
+    """
+    folder = output / contract.run_folder(batch, run)
+    where = f"{folder.uri}/{contract.MOMENTS_FILE}"
+    try:
+        content = folder.read(contract.MOMENTS_FILE)
+        with np.load(io.BytesIO(content)) as file:
+            found, images = str(file["extractor"]), str(file["images"])
+        moments = Moments.from_bytes(content)
+    except (FileNotFoundError, *DAMAGED) as error:
+        raise UsageError(
+            f"{where} is missing or damaged ({error!r}); restore it, or run batch {batch!r} again"
+        ) from error
+    if found != extractor:
+        raise UsageError(
+            f"{where} is of features of {found}, and not of {extractor}; run batch {batch!r} again"
+        )
+    return BatchMoments(batch, run, extractor, images, moments)
+
+
 def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) -> str:
     """Find the run of a batch whose moments are to be taken."""
     published = published_receipt(output, batch)
@@ -254,25 +280,6 @@ def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) 
         f"the published run of batch {batch!r} has features of {published.extractor}, and not of "
         f"{extractor}: they do not mix; leave the batch out, or run it with that network"
     )
-
-
-def _read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchMoments:
-    folder = output / contract.run_folder(batch, run)
-    where = f"{folder.uri}/{contract.MOMENTS_FILE}"
-    try:
-        content = folder.read(contract.MOMENTS_FILE)
-        with np.load(io.BytesIO(content)) as file:
-            found, images = str(file["extractor"]), str(file["images"])
-        moments = Moments.from_bytes(content)
-    except (FileNotFoundError, *DAMAGED) as error:
-        raise UsageError(
-            f"{where} is missing or damaged ({error!r}); restore it, or run batch {batch!r} again"
-        ) from error
-    if found != extractor:
-        raise UsageError(
-            f"{where} is of features of {found}, and not of {extractor}; run batch {batch!r} again"
-        )
-    return BatchMoments(batch, run, extractor, images, moments)
 
 
 def _require_width(one: BatchMoments, merged: Moments | None) -> None:

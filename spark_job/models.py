@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import ConflictError
+from spark_job.objects import BusyError, ConflictError
 from spark_job.pca import PCAModel
 from spark_job.receipts import to_json
 
@@ -127,3 +127,72 @@ def model_id(determined_by: dict[str, Any]) -> str:
     """Name a model by the hash of what determines it: images, extractor, and how it was fitted."""
     canonical = json.dumps(determined_by, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def find_model(output: Folder, prefix: str) -> tuple[str, str]:
+    """Find a stored model by its id, or by the first digits of it that no other model has.
+
+    Returns
+    -------
+    tuple
+        Its extractor and its id.
+
+    Raises
+    ------
+    UsageError
+        Where there is none, or more than one.
+    """
+    stored = stored_models(output)
+    found = [one for one in stored if one[1] == prefix] or [
+        one for one in stored if prefix and one[1].startswith(prefix)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        known = "`orchard models list` names those that there are" if stored else "it has none"
+        raise UsageError(f"{output.uri} has no model {prefix!r}; {known}")
+    named = ", ".join(f"{model} of {extractor}" for extractor, model in found[:8])
+    raise UsageError(
+        f"{prefix!r} may be any of {len(found)} models ({named}); write more of its id"
+    )
+
+
+def stored_models(output: Folder) -> list[tuple[str, str]]:
+    """Name the stored models by extractor and id, in order, whether they can be read or not."""
+    models = output / contract.MODELS
+    return [
+        (extractor, model)
+        for extractor in models.folders()
+        for model in (models / extractor).folders()
+    ]
+
+
+def read_card(output: Folder, extractor: str, model: str) -> ModelCard | None:
+    """Read what is known of a stored model; None where its card is missing or damaged."""
+    folder = output / contract.models_folder(extractor) / model
+    try:
+        fields = json.loads(folder.read_or_none(contract.MODEL_CARD) or b"")
+        card = ModelCard(**fields)
+    except DAMAGED:
+        return None
+    return card if card.contract == contract.CONTRACT else None
+
+
+def require_model(output: Folder, extractor: str, model: str) -> StoredModel:
+    """Read a stored model that a person named.
+
+    Raises
+    ------
+    UsageError
+        Where it is missing or damaged.
+    """
+    models = output / contract.models_folder(extractor)
+    try:
+        return read_model(models, model)
+    except BusyError:
+        raise
+    except (OSError, *DAMAGED) as error:
+        raise UsageError(
+            f"the model {models.uri}/{model} cannot be read ({error}); restore it, or build it "
+            "again with `orchard models build`"
+        ) from error

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from spark_job.sketch import ContentSketch
@@ -65,19 +67,21 @@ class Moments:
         between += other.scatter
         return Moments(n, mean, between)
 
-    def to_bytes(self, contents: ContentSketch | None = None, **ids: str) -> bytes:
+    def to_bytes(
+        self, ids: Mapping[str, str] | None = None, contents: ContentSketch | None = None
+    ) -> bytes:
         """Serialize: n, mean, the scatter's upper triangle and `ids`, as an ``.npz`` file.
 
         Parameters
         ----------
-        contents
-            Of the images that they are of.
         ids
             Say what they were computed from.
+        contents
+            Of the images that they are of.
         """
         file = io.BytesIO()
         triangle = self.scatter[np.triu_indices(len(self.mean))]
-        named: dict[str, Any] = {name: np.str_(text) for name, text in ids.items()}
+        named: dict[str, Any] = {name: np.str_(text) for name, text in (ids or {}).items()}
         if contents is not None:
             named["contents"] = contents.hashes
         np.savez(file, n=self.n, mean=self.mean, scatter_triangle=triangle, **named)

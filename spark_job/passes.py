@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from spark_job.receipts import add_digests
 from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
-    from spark_job.engines import Attempt
+    from spark_job.engines import Attempt, Engine
     from spark_job.objects import Folder
     from spark_job.pca import PCAModel
 
@@ -92,7 +92,7 @@ class MomentsPass:
             digests.append(features_digest(table["path"].to_pylist(), matrix))
             moments = moments.merge(Moments.of(matrix))
         file = f"{MOMENTS}/{group:05d}-{secrets.token_hex(8)}.npz"
-        self.work.write(file, moments.to_bytes(contents))
+        self.work.write(file, moments.to_bytes(contents=contents))
         return MomentsReceipt(file, moments.n, add_digests(digests))
 
 
@@ -117,17 +117,21 @@ class ProjectionPass:
         Names of files of the features table.
     model, ids
         Projects the features, and is named in the footers.
+    source
+        The folder that the features table is in; None for the work folder.
     """
 
     work: Folder
     groups: list[list[str]]
     model: PCAModel
     ids: dict[str, str]
+    source: Folder | None = None
 
     def __call__(self, group: int, _attempt: Attempt) -> VectorsReceipt:
         """Write the vectors of group number `group`."""
         schema = tables.vectors_schema(self.model.k)
         file = f"{PIECES}/{tables.attempt_name(group, secrets.token_hex(8))}"
+        source = self.source or self.work
         written, largest = 0, 0.0
         with (
             self.work.create(file) as stream,
@@ -135,7 +139,7 @@ class ProjectionPass:
         ):
             for name in self.groups[group]:
                 columns = ["path", "label", "features"]
-                table = tables.read_table(self.work, f"{contract.FEATURES}/{name}", columns)
+                table = tables.read_table(source, f"{contract.FEATURES}/{name}", columns)
                 scaled = self.model.standardize(tables.as_matrix(table["features"]))
                 largest = max(largest, float(scaled.max()), -float(scaled.min()))
                 vectors = tables.as_lists(self.model.rotate(scaled))
@@ -170,3 +174,29 @@ class JoiningPass:
                 writer.write_table(table.cast(writer.schema))
                 written += len(table)
         return VectorsReceipt(file, written, max(piece.largest_z for piece in pieces))
+
+
+def project_files(
+    engine: Engine, projection: ProjectionPass, names: list[str], rows: list[int]
+) -> list[VectorsReceipt]:
+    """Write the vectors of files of features, in files as large as readers like them.
+
+    Parameters
+    ----------
+    engine
+        Does the work.
+    projection
+        Without groups, which are made here.
+    names, rows
+        Files of the features table, and how many rows each has.
+    """
+    k = projection.model.k
+    files, pieces = plan_vectors(sum(rows), k, engine.slots)
+    groups = [[names[part] for part in group] for group in group_parts(rows, files * pieces)]
+    grouped = replace(projection, groups=groups)
+    vectors = engine.run("vectors", grouped, range(len(groups)))
+    if pieces == 1:
+        return vectors
+    joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
+    joining = JoiningPass(projection.work, joined, k, projection.ids)
+    return engine.run("join vectors", joining, range(len(joined)))

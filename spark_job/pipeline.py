@@ -396,7 +396,7 @@ class _Work:
         results = self.claim.results
         ids = {"batch": self.claim.batch, "run": self.claim.run}
         ids |= {"extractor": self.card.extractor, "images": featurized.digests.images}
-        results.write(contract.MOMENTS_FILE, moments.to_bytes(contents, **ids))
+        results.write(contract.MOMENTS_FILE, moments.to_bytes(ids, contents))
         write_variance(results, model.pca)
         write_parts(results, featurized.receipts)
 

@@ -32,6 +32,8 @@ class ModelPointer:
 
     Attributes
     ----------
+    batch, run
+        Empty where a person chose the model.
     generation
         How many models were current here, this one included.
     """
@@ -102,3 +104,39 @@ def _parse(folder: Folder, kind: type[Pointer], content: bytes) -> Pointer:
         f"{where} is of {'an earlier layout' if number is None else f'contract {number}'}, and "
         f"this Orchard writes contract {contract.CONTRACT}: choose another --output"
     )
+
+
+def choose_model(models: Folder, model: str, started: str) -> ModelPointer | None:
+    """Point an extractor at a model, whatever it points at, as a person asks.
+
+    Parameters
+    ----------
+    models
+        The extractor's folder.
+    model
+        The id.
+    started
+        When the person asked, as `claims.now` tells it. Runs that started before do not move the
+        pointer any more.
+
+    Returns
+    -------
+    ModelPointer
+        The one that was there; None where there was none. Where it names the model already,
+        nothing is written.
+    """
+    while True:
+        found = models.read_tagged(contract.CURRENT)
+        theirs = None if found is None else _parse(models, ModelPointer, found[0])
+        if theirs is not None and theirs.model == model:
+            return theirs
+        generation = 1
+        if theirs is not None:
+            # Where this clock is behind, a later moment than theirs all the same.
+            started, generation = max(started, theirs.started), theirs.generation + 1
+        ours = ModelPointer(model, "", "", started, generation)
+        try:
+            models.swap(contract.CURRENT, to_json(asdict(ours)), found and found[1])
+        except ConflictError:
+            continue
+        return theirs

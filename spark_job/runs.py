@@ -80,7 +80,7 @@ def read_published(output: Folder, batch: str) -> BatchPointer | None:
     return read_pointer(output / contract.results_folder(batch), BatchPointer)
 
 
-def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
+def copy_files(claim: Claim, files: list[tuple[str, str]], source: Folder | None = None) -> None:
     """Copy accepted files into the run's folder, in S3 on the server's side.
 
     Parameters
@@ -88,15 +88,18 @@ def copy_files(claim: Claim, files: list[tuple[str, str]]) -> None:
     claim
         Of the run.
     files
-        Names in the work folder, and in the run's.
+        Names in the source, and in the run's folder.
+    source
+        Where they are; None for the work folder.
     """
     claim.require()
+    source = source or claim.work
     if claim.output.is_local:
         for name, target in files:
-            claim.work.copy(name, claim.results, target)
+            source.copy(name, claim.results, target)
         return
     with ThreadPoolExecutor(COPIES) as pool:
-        for _ in pool.map(lambda pair: claim.work.copy(pair[0], claim.results, pair[1]), files):
+        for _ in pool.map(lambda pair: source.copy(pair[0], claim.results, pair[1]), files):
             pass
 
 
@@ -182,7 +185,7 @@ def clean_up(claim: Claim) -> None:
 def record_failure(output: Folder, batch: str, run: str, failure: Failure) -> None:
     """Leave in the work folder why a run published nothing, unless another process works there."""
     work = output / contract.work_folder(batch, run)
-    with _locked_unless_alive(work) as ours:
+    with locked_unless_alive(work) as ours:
         if ours:
             work.write(contract.FAILURE, to_json(failure.__dict__))
 
@@ -244,7 +247,7 @@ def _clear(work: Folder) -> None:
 
 
 def _clean_after(claim: Claim, run: str, work: Folder) -> None:
-    with _locked_unless_alive(work) as ours:
+    with locked_unless_alive(work) as ours:
         record = parse_claim(work.read_or_none(contract.CLAIM))
         if not ours or (record is not None and record.extractor != claim.extractor):
             return
@@ -255,7 +258,7 @@ def _clean_after(claim: Claim, run: str, work: Folder) -> None:
 
 
 @contextmanager
-def _locked_unless_alive(work: Folder) -> Iterator[bool]:
+def locked_unless_alive(work: Folder) -> Iterator[bool]:
     """Say whether no living process works in a folder; on a disk nobody begins to meanwhile."""
     if not isinstance(work, LocalFolder):
         record = parse_claim(work.read_or_none(contract.CLAIM))

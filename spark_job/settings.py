@@ -96,8 +96,12 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
     engine = given.get("engine") or ("spark" if submitted() else "processes")
     if "master" in given and engine == "processes":
         parser.error("--master is Spark's; say --engine spark with it, or leave it out")
-    run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return JobSettings(**({"run": run} | given))
+    return JobSettings(**({"run": new_run()} | given))
+
+
+def new_run() -> str:
+    """Name a run by the time it starts, UTC."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # As the job does, before numpy is imported: more threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # xdist's processes ignore interrupts, and what a test starts to interrupt it would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 class ByRoom(LoadScopeScheduling):
@@ -37,3 +48,31 @@ def shared() -> Path:
     if not folder:
         pytest.skip("ORCHARD_SHARED does not point to the real images and weights")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A running S3 server that this process, and the jobs it starts, take for AWS."""
+    from moto.server import ThreadedMotoServer  # not where no test asks for it
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        yield os.environ["AWS_ENDPOINT_URL"]
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def bucket(s3_endpoint: str) -> str:
+    """A bucket's name."""
+    import boto3
+
+    name = "orchard-test"
+    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(
+        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    return name

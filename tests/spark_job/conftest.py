@@ -1,14 +1,11 @@
-"""An S3 server, real images, and whole jobs that several tests look at."""
+"""Real images, and whole jobs that several tests look at."""
 
 from __future__ import annotations
 
-import os
 import tarfile
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 from pyarrow import parquet
 
@@ -22,14 +19,6 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-S3_ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_REGION": "eu-west-1",
-    "AWS_DEFAULT_REGION": "eu-west-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-
 
 @pytest.fixture(scope="package")
 def spark() -> Iterator[SparkSession]:
@@ -40,30 +29,6 @@ def spark() -> Iterator[SparkSession]:
         spark = start_spark("local[1]", "tests")
     yield spark
     spark.stop()
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A running S3 server that this process, and the jobs it starts, take for AWS."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in S3_ENVIRONMENT.items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        yield os.environ["AWS_ENDPOINT_URL"]
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def bucket(s3_endpoint: str) -> str:
-    """A bucket's name."""
-    name = "orchard-test"
-    boto3.client("s3", endpoint_url=s3_endpoint).create_bucket(
-        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-    )
-    return name
 
 
 @pytest.fixture(scope="session")

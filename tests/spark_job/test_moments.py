@@ -85,7 +85,7 @@ def test_serialized_moments_come_back_bit_for_bit(table: NDArray[np.float64]) ->
 def test_serialized_moments_say_what_they_are_of() -> None:
     """So that an update never merges those of another network, or of one run twice."""
     moments = Moments.of(np.arange(12.0).reshape(4, 3))
-    content = moments.to_bytes(extractor="e", images="00ff", batch="b", run="größe 1")
+    content = moments.to_bytes({"extractor": "e", "images": "00ff", "batch": "b", "run": "größe 1"})
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         ids = {name: str(file[name]) for name in ("extractor", "images", "batch", "run")}
         assert int(file["n"]) == 4

@@ -1,0 +1,102 @@
+"""All that is printed: data on stdout, everything else on stderr, colours on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spark_job.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_OUT = Console(highlight=False)
+_ERR = Console(stderr=True, highlight=False)
+
+
+def write(text: str) -> None:
+    """Write a line of data."""
+    typer.echo(text)
+
+
+def write_json(content: Any) -> None:
+    """Write data as JSON."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()
+) -> None:
+    """Write a table: drawn on a terminal, and lines with tabs between the cells elsewhere.
+
+    Parameters
+    ----------
+    columns, rows
+        Names and cells.
+    numbers
+        The columns that are aligned on the right.
+    """
+    if not _OUT.is_terminal:
+        for row in (columns, *rows):
+            typer.echo("\t".join(row))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        right = name in numbers
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    _OUT.print(table)
+
+
+def say(text: str) -> None:
+    """Tell a person something, on stderr."""
+    _ERR.print(text, markup=False, soft_wrap=True)
+
+
+def ask(question: str) -> bool:
+    """Ask a person on stderr.
+
+    Raises
+    ------
+    UsageError
+        Where nobody can answer.
+    """
+    _ERR.print(f"{question} [y/N] ", end="", markup=False, soft_wrap=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        say("")
+        raise UsageError(
+            "nobody answered, and nothing was done; say --yes to go on without a question"
+        )
+    return answer.strip().lower() in ("y", "yes")
+
+
+def in_bytes(number: int) -> str:
+    """Write a number of bytes in the unit that suits it, a power of 1000."""
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Write a number with the word for it: ``1 run``, ``2 runs``."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+class Handler(logging.Handler):
+    """Says what the job's code logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one message."""
+        say(f"orchard: {record.getMessage()}")
