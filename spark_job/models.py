@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from spark_job import contract, pca
+from spark_job.drift import Calibration
 from spark_job.errors import UsageError
 from spark_job.objects import BusyError, ConflictError
 from spark_job.pca import PCAModel
@@ -71,10 +72,11 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model and its card."""
+    """A model, its card, and how it does on images that it was fitted without, if that is known."""
 
     pca: PCAModel
     card: ModelCard
+    calibration: Calibration | None = None
 
 
 def current_model(settings: JobSettings, output: Folder, card: Card) -> StoredModel | None:
@@ -113,7 +115,21 @@ def read_model(models: Folder, model: str) -> StoredModel:
     if fields.get("contract") != contract.CONTRACT:
         raise ValueError(f"{folder.uri} is not of contract {contract.CONTRACT}")
     card = ModelCard(**fields)
-    return StoredModel(PCAModel.from_bytes(folder.read(contract.MODEL_FILE)), card)
+    fitted = PCAModel.from_bytes(folder.read(contract.MODEL_FILE))
+    return StoredModel(fitted, card, _read_calibration(folder))
+
+
+def _read_calibration(folder: Folder) -> Calibration | None:
+    """Read what the drift card is held against; None where an older Orchard stored the model."""
+    try:
+        return Calibration.from_fields(json.loads(folder.read(contract.CALIBRATION)))
+    except FileNotFoundError:
+        return None
+    except DAMAGED as error:
+        LOGGER.warning(
+            "%s in %s is damaged (%s): no advice", contract.CALIBRATION, folder.uri, error
+        )
+        return None
 
 
 def require_extractor(model: ModelCard, card: Card) -> None:
@@ -132,8 +148,18 @@ def require_extractor(model: ModelCard, card: Card) -> None:
         )
 
 
+def fit_rule(settings: JobSettings) -> dict[str, Any]:
+    """How many components a new model keeps: an argument of `pca.fit`."""
+    return settings.rule or {"variance": DEFAULT_VARIANCE}
+
+
 def fit_model(
-    settings: JobSettings, output: Folder, moments: Moments, card: Card, images: str
+    settings: JobSettings,
+    output: Folder,
+    moments: Moments,
+    card: Card,
+    images: str,
+    calibration: Calibration | None = None,
 ) -> StoredModel:
     """Fit a model and store it under the id of what determines it.
 
@@ -145,8 +171,10 @@ def fit_model(
         Of its features.
     images
         Digest of its images' content.
+    calibration
+        Of its features.
     """
-    rule = settings.rule or {"variance": DEFAULT_VARIANCE}
+    rule = fit_rule(settings)
     standardize = settings.standardize is not False
     model = pca.fit(moments, standardize=standardize, **rule)
     if model.k < rule.get("components", 0):
@@ -178,14 +206,14 @@ def fit_model(
         batches=[{"batch": settings.batch, "run": settings.run, "n": moments.n}],
         parents=[],
     )
-    return write_model(output, StoredModel(model, stored))
+    return write_model(output, StoredModel(model, stored, calibration))
 
 
 def write_model(output: Folder, model: StoredModel) -> StoredModel:
     """Store a model under its id, and return what is stored there.
 
     A stored model is never modified: where this one exists already, that is what is returned,
-    unless it cannot be read.
+    unless it cannot be read. A calibration is added to one that has none.
     """
     models = output / contract.models_folder(model.card.extractor)
     card = to_json(asdict(model.card))
@@ -196,6 +224,9 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
         # Another run may fit the same at the same time, or have died between the two.
         with suppress(ConflictError):
             (models / model.card.model).swap(name, content, None)
+    if model.calibration is not None and _read_calibration(models / model.card.model) is None:
+        calibration = to_json(asdict(model.calibration))
+        (models / model.card.model).write(contract.CALIBRATION, calibration)
     try:
         return read_model(models, model.card.model)
     except DAMAGED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial, reduce
 from pathlib import Path
@@ -23,6 +23,7 @@ from spark_job.accounting import (
 )
 from spark_job.claims import now
 from spark_job.dollars import estimate
+from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
@@ -35,11 +36,20 @@ from spark_job.listing import (
     spread,
     write_listing,
 )
-from spark_job.models import current_model, fit_model
+from spark_job.models import current_model, fit_model, fit_rule
 from spark_job.moments import Moments
 from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
-from spark_job.passes import JoiningPass, MomentsPass, ProjectionPass, group_parts, plan_vectors
+from spark_job.passes import (
+    FeaturesFile,
+    JoiningPass,
+    MomentsPass,
+    ProjectionPass,
+    calibrate_model,
+    group_parts,
+    plan_vectors,
+    read_observed,
+)
 from spark_job.progress import Progress
 from spark_job.reading import require_readable
 from spark_job.receipt_tables import write_parts, write_receipt, write_variance
@@ -47,6 +57,7 @@ from spark_job.receipts import Clock, ModelReceipt, RunReceipt, add_digests, add
 
 if TYPE_CHECKING:
     from spark_job.claims import Claim
+    from spark_job.drift import Calibration, DriftCard
     from spark_job.engines import Engine
     from spark_job.listing import Listing
     from spark_job.models import StoredModel
@@ -154,10 +165,16 @@ class _Work:
         featurized = self._featurize()
         moments = self._moments(featurized)
         model = current or fit_model(
-            self.settings, self.claim.output, moments, self.card, featurized.digests.images
+            self.settings,
+            self.claim.output,
+            moments,
+            self.card,
+            featurized.digests.images,
+            self._calibrate(featurized),
         )
         self.clock.lap("fit")
         vectors = self._project(featurized, model)
+        drift = self._drift(featurized, moments, model, vectors)
         files = self._copy(featurized, vectors, model)
         self._write_small_files(featurized, moments, model)
         self.clock.lap("settle")
@@ -172,7 +189,7 @@ class _Work:
             largest_z=max(file.largest_z for file in vectors),
             reused=current is not None,
         )
-        receipt = self._receipt(featurized, told)
+        receipt = replace(self._receipt(featurized, told), drift=drift)
         write_receipt(self.claim.results, receipt)
         runs.settle(self.claim, receipt, files)
         return receipt
@@ -247,12 +264,38 @@ class _Work:
         self.clock.lap("moments")
         return moments
 
+    def _calibrate(self, featurized: _Featurized) -> Calibration | None:
+        """Find out how a model of this batch does on images that it was fitted without."""
+        files = [
+            FeaturesFile(self.claim.work, f"{contract.FEATURES}/{part.features}", rows)
+            for part, rows in zip(featurized.parts, featurized.rows, strict=True)
+        ]
+        standardize = self.settings.standardize is not False
+        rule = fit_rule(self.settings)
+        return calibrate_model(self.engine, files, standardize=standardize, rule=rule)
+
+    def _drift(
+        self,
+        featurized: _Featurized,
+        moments: Moments,
+        model: StoredModel,
+        vectors: list[VectorsReceipt],
+    ) -> DriftCard | None:
+        """Hold the batch against its model's own; None where they are the same images."""
+        if model.card.images == featurized.digests.images:
+            return None
+        observed = read_observed(self.claim.work, vectors)
+        card = judge(observed, moments, model.pca, model.calibration)
+        warn(card)
+        return card
+
     def _project(self, featurized: _Featurized, model: StoredModel) -> list[VectorsReceipt]:
         work, rows = self.claim.work, featurized.rows
         ids = {"extractor": self.card.extractor, "model": model.card.model}
         files, pieces = plan_vectors(sum(rows), model.card.k, self.engine.slots)
         groups = featurized.files(group_parts(rows, files * pieces))
-        projection = ProjectionPass(work, groups, model.pca, ids)
+        reused = model.card.images != featurized.digests.images
+        projection = ProjectionPass(work, groups, model.pca, ids, drift=reused)
         vectors = self.engine.run("vectors", projection, range(len(groups)))
         if pieces > 1:
             joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]

@@ -71,6 +71,7 @@ class TestWhatIsPublished:
             f"models/{job.receipt['extractor']}/current.json",
             f"models/{job.receipt['extractor']}/{job.receipt['model']['model']}/model.npz",
             f"models/{job.receipt['extractor']}/{job.receipt['model']['model']}/model.json",
+            f"models/{job.receipt['extractor']}/{job.receipt['model']['model']}/calibration.json",
         } | {
             f"results/batch/runs/first/{name}"
             for name in [
