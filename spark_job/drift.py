@@ -651,7 +651,7 @@ class _Verdict:
         if self.advice is None:
             return (
                 f"the model has nothing to compare with{small}, being older than these cards or of "
-                "too few images; --pca fit makes one that has"
+                "too few images; --pca fit makes one that has, of enough images"
             )
         told = (
             f"the model loses {self.loss:.0%} of a typical image (up to {self.loss_known:.0%} of "
