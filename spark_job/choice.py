@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spark_job import contract
+from spark_job.drift import merge_calibrations
 from spark_job.errors import UsageError
-from spark_job.lineage import BatchMoments, fit_merged, merge_published, require_mergeable
+from spark_job.lineage import fit_merged, merge_published, require_mergeable
 from spark_job.models import DAMAGED, StoredModel, read_model, require_extractor
 from spark_job.objects import BusyError, ConflictError
 from spark_job.pointers import ModelPointer, point, read_pointer, read_tagged_pointer
@@ -25,9 +26,12 @@ from spark_job.receipts import to_json
 from spark_job.settings import DEFAULT_VARIANCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spark_job.claims import Claim
+    from spark_job.drift import Calibration
+    from spark_job.lineage import BatchMoments
     from spark_job.models import ModelCard
-    from spark_job.moments import Moments
     from spark_job.networks import Card
     from spark_job.objects import Folder
     from spark_job.settings import JobSettings
@@ -118,39 +122,71 @@ def find_current(settings: JobSettings, output: Folder, card: Card) -> Current:
     return Current(found, tag, generation)
 
 
+class Calibrations:
+    """How models of a run's own images do on images left out, found out once for each rule.
+
+    Parameters
+    ----------
+    calibrate
+        Does it, for a rule as `pca.fit` takes it, and standardized or not; None where there are
+        too few images.
+    """
+
+    def __init__(self, calibrate: Callable[[dict[str, Any], bool], Calibration | None]) -> None:
+        self._calibrate = calibrate
+        self._known: dict[str, Calibration | None] = {}
+
+    def of(self, rule: dict[str, Any], *, standardize: bool) -> Calibration | None:
+        """Calibrate a model of such a rule."""
+        key = f"{rule} {standardize}"
+        if key not in self._known:
+            self._known[key] = self._calibrate(rule, standardize)
+        return self._known[key]
+
+
 def choose(
-    settings: JobSettings, output: Folder, card: Card, moments: Moments, images: str
+    settings: JobSettings,
+    output: Folder,
+    card: Card,
+    own: BatchMoments,
+    calibrations: Calibrations,
 ) -> Choice:
-    """Choose the model of a run, whose features have these moments; a new one is stored.
+    """Choose the model of a run; a new one is stored.
 
     Parameters
     ----------
     settings, output, card
         Of the run.
-    moments
-        Of its features.
-    images
-        Digest of its images' content.
+    own
+        Moments of its features.
+    calibrations
+        Of models of them.
     """
     current = find_current(settings, output, card)
-    if current.model is not None and settings.pca != "update":
-        return Choice(current.model, True, current)
+    base = current.model
+    if base is not None and settings.pca != "update":
+        return Choice(base, True, current)
     others: dict[str, str] = {}
-    rule, standardize, parents = settings.rule, settings.standardize, []
-    if current.model is not None:
-        base = current.model.card
-        rule, standardize, parents = base.rule, base.standardize, [base.model]
-        others = _others(settings, current.model)
-    own = BatchMoments(settings.batch, settings.run, card.extractor, images, moments)
+    rule = settings.rule or {"variance": DEFAULT_VARIANCE}
+    standardize = settings.standardize is not False
+    if base is not None:
+        rule, standardize, others = base.card.rule, base.card.standardize, _others(settings, base)
+    merged = merge_published(output, card.extractor, list(others), others, own)
+    calibration = calibrations.of(rule, standardize=standardize)
+    if base is not None and others:
+        calibration = merge_calibrations(
+            [(merged[0].n - own.moments.n, base.calibration), (own.moments.n, calibration)]
+        )
     model = fit_merged(
         output,
         card.extractor,
-        merge_published(output, card.extractor, list(others), others, own),
-        rule=rule or {"variance": DEFAULT_VARIANCE},
-        standardize=standardize is not False,
-        parents=parents,
+        merged,
+        rule=rule,
+        standardize=standardize,
+        parents=[] if base is None else [base.card.model],
+        calibration=calibration,
     )
-    same = current.model is not None and current.model.card.model == model.card.model
+    same = base is not None and base.card.model == model.card.model
     return Choice(model, same, current)
 
 

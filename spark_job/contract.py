@@ -80,6 +80,7 @@ RECEIPT_TABLE: Final = "receipt/run.parquet"
 VECTORS_FILE: Final = "vectors.csv"
 MODEL_FILE: Final = "model.npz"
 MODEL_CARD: Final = "model.json"
+CALIBRATION: Final = "calibration.json"
 
 SPARK_EVENTS: Final = "spark-events"
 """Where Spark's event logs lie in the log bucket."""

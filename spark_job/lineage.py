@@ -21,6 +21,7 @@ from spark_job.receipts import RunReceipt, add_digests
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from spark_job.drift import Calibration
     from spark_job.objects import Folder
 
 LOGGER = logging.getLogger("orchard")
@@ -125,6 +126,7 @@ def fit_merged(
     rule: dict[str, Any],
     standardize: bool,
     parents: Sequence[str] = (),
+    calibration: Calibration | None = None,
 ) -> StoredModel:
     """Fit a model to what `merge_published` gave, and store it under its id.
 
@@ -138,6 +140,8 @@ def fit_merged(
         How to fit; see `pca.fit`.
     parents
         Models that it is made from.
+    calibration
+        How it does on images that it was fitted without.
 
     Raises
     ------
@@ -184,7 +188,7 @@ def fit_merged(
         batches=batches,
         parents=list(parents),
     )
-    return write_model(output, StoredModel(model, card))
+    return write_model(output, StoredModel(model, card, calibration))
 
 
 def published_receipt(output: Folder, batch: str) -> RunReceipt | None:
@@ -270,9 +274,8 @@ def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) 
         if contract.MOMENTS_FILE in (output / contract.run_folder(batch, fallback)).files():
             return fallback
         raise UsageError(
-            f"the features of run {fallback!r} of batch {batch!r} are gone, and no run of "
-            f"{batch!r} with {extractor} is published; run the batch again, or fit a model "
-            "without it"
+            f"run {fallback!r} of batch {batch!r} was removed, and no run of the batch with "
+            f"{extractor} is published; run the batch again, or fit a model without it"
         )
     if published is None:
         raise UsageError(_unpublished(output, batch))

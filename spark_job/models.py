@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from spark_job import contract
+from spark_job.drift import Calibration
 from spark_job.errors import UsageError
 from spark_job.objects import BusyError, ConflictError
 from spark_job.pca import PCAModel
@@ -67,10 +68,11 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model and its card."""
+    """A model, its card, and how it does on images that it was fitted without, if that is known."""
 
     pca: PCAModel
     card: ModelCard
+    calibration: Calibration | None = None
 
 
 def read_model(models: Folder, model: str) -> StoredModel:
@@ -80,7 +82,21 @@ def read_model(models: Folder, model: str) -> StoredModel:
     if fields.get("contract") != contract.CONTRACT:
         raise ValueError(f"{folder.uri} is not of contract {contract.CONTRACT}")
     card = ModelCard(**fields)
-    return StoredModel(PCAModel.from_bytes(folder.read(contract.MODEL_FILE)), card)
+    fitted = PCAModel.from_bytes(folder.read(contract.MODEL_FILE))
+    return StoredModel(fitted, card, _read_calibration(folder))
+
+
+def _read_calibration(folder: Folder) -> Calibration | None:
+    """Read what the drift card is held against; None where an older Orchard stored the model."""
+    try:
+        return Calibration.from_fields(json.loads(folder.read(contract.CALIBRATION)))
+    except FileNotFoundError:
+        return None
+    except DAMAGED as error:
+        LOGGER.warning(
+            "%s in %s is damaged (%s): no advice", contract.CALIBRATION, folder.uri, error
+        )
+        return None
 
 
 def require_extractor(model: ModelCard, card: Card) -> None:
@@ -103,7 +119,7 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
     """Store a model under its id, and return what is stored there.
 
     A stored model is never modified: where this one exists already, that is what is returned,
-    unless it cannot be read.
+    unless it cannot be read. A calibration is added to one that has none.
     """
     models = output / contract.models_folder(model.card.extractor)
     card = to_json(asdict(model.card))
@@ -114,6 +130,9 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
         # Another run may fit the same at the same time, or have died between the two.
         with suppress(ConflictError):
             (models / model.card.model).swap(name, content, None)
+    if model.calibration is not None and _read_calibration(models / model.card.model) is None:
+        calibration = to_json(asdict(model.calibration))
+        (models / model.card.model).write(contract.CALIBRATION, calibration)
     try:
         return read_model(models, model.card.model)
     except DAMAGED:

@@ -1,20 +1,26 @@
-"""The passes over the features table after it is written: moments, then vectors."""
+"""The passes over the features table after it is written: moments, calibration, then vectors."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from spark_job import contract, tables
+from spark_job.drift import FEWEST, FOLDS, Observed, calibrate, hold_out
 from spark_job.moments import Moments
 from spark_job.parts import features_digest
 from spark_job.receipts import add_digests
 from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from spark_job.drift import Calibration, HeldOut
     from spark_job.engines import Attempt, Engine
     from spark_job.objects import Folder
     from spark_job.pca import PCAModel
@@ -27,6 +33,12 @@ MOMENTS = "moments"
 
 PIECES = "pieces"
 """Folder below the work folder with the vectors of groups smaller than a file."""
+
+DRIFT = "drift"
+"""Folder below the work folder with what the groups' images add up to for the drift card."""
+
+SAMPLE, SAMPLE_FILES = 4096, 32
+"""Most images that a calibration looks at, and most files that it reads them from."""
 
 
 def group_parts(rows: list[int], groups: int) -> list[list[int]]:
@@ -97,12 +109,76 @@ class MomentsPass:
 
 
 @dataclass(frozen=True)
+class FeaturesFile:
+    """A file of the features table of this run or of a published one, and its rows."""
+
+    folder: Folder
+    name: str
+    rows: int
+
+
+def calibrate_model(
+    engine: Engine, files: list[FeaturesFile], *, standardize: bool, rule: dict[str, Any]
+) -> Calibration | None:
+    """Find out how a model fitted on the features in `files` does on images left out.
+
+    Costs `FOLDS` fits of a sample, on the engine: about as long as so many fits, whatever the
+    number of images. None where there are too few.
+    """
+    if sum(file.rows for file in files) < FEWEST:
+        return None
+    step = max(1.0, len(files) / SAMPLE_FILES)
+    chosen = [files[int(number * step)] for number in range(min(len(files), SAMPLE_FILES))]
+    held_out = CalibrationPass(chosen, standardize, rule)
+    return calibrate(engine.run("calibration", held_out, range(FOLDS)))
+
+
+@dataclass(frozen=True)
+class CalibrationPass:
+    """Fits without a part of a sample, held against that part; see `drift`.
+
+    Attributes
+    ----------
+    files
+        Whose rows are sampled evenly, `SAMPLE` of them at most.
+    standardize, rule
+        As of the model.
+    """
+
+    files: list[FeaturesFile]
+    standardize: bool
+    rule: dict[str, Any]
+
+    def __call__(self, fold: int, _attempt: Attempt) -> HeldOut | None:
+        """Fit without fold number `fold`."""
+        labels, features = self._sample()
+        return hold_out(features, labels, fold, standardize=self.standardize, rule=self.rule)
+
+    def _sample(self) -> tuple[list[str | None], NDArray[np.float32]]:
+        """Labels and features in the order of paths, of which a second pass has some at its end."""
+        total = sum(file.rows for file in self.files)
+        rows = np.unique(np.arange(min(SAMPLE, total)) * total // min(SAMPLE, total))
+        chosen, before = [], 0
+        for file in self.files:
+            table = tables.read_table(file.folder, file.name, ["path", "label", "features"])
+            here = rows[(rows >= before) & (rows < before + file.rows)] - before
+            chosen.append(table.take(pa.array(here)))
+            before += file.rows
+        sample = pa.concat_tables(chosen).sort_by("path")
+        return sample["label"].to_pylist(), tables.as_matrix(sample["features"])
+
+
+@dataclass(frozen=True)
 class VectorsReceipt:
-    """Vectors of a group: the file's name in the work folder, rows, largest magnitude of z."""
+    """Vectors of a group: the file's name in the work folder, rows, largest magnitude of z.
+
+    `drift` names the files in the work folder of what its images add up to, if that was asked for.
+    """
 
     file: str
     rows: int
     largest_z: float
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +195,8 @@ class ProjectionPass:
         Projects the features, and is named in the footers.
     source
         The folder that the features table is in; None for the work folder.
+    drift
+        Whether to add up what a drift card needs.
     """
 
     work: Folder
@@ -126,6 +204,7 @@ class ProjectionPass:
     model: PCAModel
     ids: dict[str, str]
     source: Folder | None = None
+    drift: bool = False
 
     def __call__(self, group: int, _attempt: Attempt) -> VectorsReceipt:
         """Write the vectors of group number `group`."""
@@ -133,6 +212,7 @@ class ProjectionPass:
         file = f"{PIECES}/{tables.attempt_name(group, secrets.token_hex(8))}"
         source = self.source or self.work
         written, largest = 0, 0.0
+        observed = Observed.empty(len(self.model.mean))
         with (
             self.work.create(file) as stream,
             tables.open_table(stream, schema, self.ids) as writer,
@@ -142,12 +222,29 @@ class ProjectionPass:
                 table = tables.read_table(source, f"{contract.FEATURES}/{name}", columns)
                 scaled = self.model.standardize(tables.as_matrix(table["features"]))
                 largest = max(largest, float(scaled.max()), -float(scaled.min()))
-                vectors = tables.as_lists(self.model.rotate(scaled))
+                rotated = self.model.rotate(scaled)
+                if self.drift:
+                    labels = table["label"].to_pylist()
+                    observed = observed.merge(Observed.of(self.model, labels, scaled, rotated))
+                vectors = tables.as_lists(rotated)
                 model = pa.repeat(self.ids["model"], len(table))
                 out = [table["path"], table["label"], model, vectors]
                 writer.write_table(pa.table(out, schema=writer.schema))
                 written += len(table)
-        return VectorsReceipt(file, written, largest)
+        return VectorsReceipt(file, written, largest, self._write(group, observed))
+
+    def _write(self, group: int, observed: Observed) -> tuple[str, ...]:
+        if not self.drift:
+            return ()
+        file = f"{DRIFT}/{group:05d}-{secrets.token_hex(8)}.npz"
+        self.work.write(file, observed.to_bytes())
+        return (file,)
+
+
+def read_observed(work: Folder, vectors: list[VectorsReceipt]) -> Observed:
+    """What a run's images add up to, from the files of all groups."""
+    files = [file for one in vectors for file in one.drift]
+    return reduce(Observed.merge, (Observed.from_bytes(work.read(file)) for file in files))
 
 
 @dataclass(frozen=True)
@@ -173,7 +270,9 @@ class JoiningPass:
                 table = tables.read_table(self.work, piece.file)
                 writer.write_table(table.cast(writer.schema))
                 written += len(table)
-        return VectorsReceipt(file, written, max(piece.largest_z for piece in pieces))
+        largest = max(piece.largest_z for piece in pieces)
+        drift = tuple(file for piece in pieces for file in piece.drift)
+        return VectorsReceipt(file, written, largest, drift)
 
 
 def project_files(

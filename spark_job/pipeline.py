@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,13 +23,15 @@ from spark_job.accounting import (
     require_equal,
     require_usable,
 )
-from spark_job.choice import adopt, choose, find_current
+from spark_job.choice import Calibrations, adopt, choose, find_current
 from spark_job.claims import now
 from spark_job.dollars import estimate
+from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
 from spark_job.known import CarryingPass, ContentsPass, KnownContents, find_known
+from spark_job.lineage import BatchMoments
 from spark_job.listing import (
     PART_IMAGES,
     list_images,
@@ -42,7 +44,15 @@ from spark_job.listing import (
 from spark_job.moments import Moments
 from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
-from spark_job.passes import JoiningPass, MomentsPass, ProjectionPass, group_parts, plan_vectors
+from spark_job.passes import (
+    FeaturesFile,
+    MomentsPass,
+    ProjectionPass,
+    calibrate_model,
+    group_parts,
+    project_files,
+    read_observed,
+)
 from spark_job.progress import Progress
 from spark_job.reading import require_readable
 from spark_job.receipt_tables import write_parts, write_receipt, write_variance
@@ -60,6 +70,7 @@ from spark_job.sketch import ContentSketch
 if TYPE_CHECKING:
     from spark_job.choice import Choice
     from spark_job.claims import Claim
+    from spark_job.drift import Calibration, DriftCard
     from spark_job.engines import Engine
     from spark_job.known import KnownPart
     from spark_job.listing import Listing
@@ -194,16 +205,29 @@ class _Work:
         moments, contents = self._moments(featurized)
         files = _accepted(self.claim.work, self.card, featurized.receipts)
         runs.copy_files(self.claim, files)
+        calibrations = Calibrations(partial(self._calibrate, featurized))
         while True:
             choice = choose(
-                self.settings, self.claim.output, self.card, moments, featurized.digests.images
+                self.settings,
+                self.claim.output,
+                self.card,
+                BatchMoments(
+                    self.claim.batch,
+                    self.claim.run,
+                    self.card.extractor,
+                    featurized.digests.images,
+                    moments,
+                ),
+                calibrations,
             )
             self.clock.lap("fit")
-            vectors = self._project(featurized, choice.model)
+            vectors = self._project(featurized, choice)
+            drift = self._drift(choice, moments, vectors)
             self._write_vectors(vectors, choice.model)
             self._write_small_files(featurized, moments, contents, choice.model)
             self.clock.lap("settle")
-            receipt = self._receipt(featurized, self._told(choice, moments, vectors))
+            told = self._told(choice, moments, vectors)
+            receipt = replace(self._receipt(featurized, told), drift=drift)
             write_receipt(self.claim.results, receipt)
             runs.require_complete(self.claim, [*files, *_named(vectors)])
             with runs.uninterrupted():
@@ -363,18 +387,35 @@ class _Work:
         self.clock.lap("moments")
         return moments, contents
 
-    def _project(self, featurized: _Featurized, model: StoredModel) -> list[VectorsReceipt]:
-        work, rows = self.claim.work, featurized.rows
+    def _calibrate(
+        self, featurized: _Featurized, rule: dict[str, Any], standardize: bool
+    ) -> Calibration | None:
+        """Find out how a model of this batch does on images that it was fitted without."""
+        files = [
+            FeaturesFile(self.claim.work, f"{contract.FEATURES}/{part.features}", rows)
+            for part, rows in zip(featurized.parts, featurized.rows, strict=True)
+        ]
+        return calibrate_model(self.engine, files, standardize=standardize, rule=rule)
+
+    def _drift(
+        self, choice: Choice, moments: Moments, vectors: list[VectorsReceipt]
+    ) -> DriftCard | None:
+        """Hold the batch against its model's own; None where that is of this very batch."""
+        if not vectors[0].drift:
+            return None
+        observed = read_observed(self.claim.work, vectors)
+        card = judge(observed, moments, choice.model.pca, choice.model.calibration)
+        warn(card)
+        return card
+
+    def _project(self, featurized: _Featurized, choice: Choice) -> list[VectorsReceipt]:
+        model = choice.model
         ids = {"extractor": self.card.extractor, "model": model.card.model}
-        files, pieces = plan_vectors(sum(rows), model.card.k, self.engine.slots)
-        groups = featurized.files(group_parts(rows, files * pieces))
-        projection = ProjectionPass(work, groups, model.pca, ids)
-        vectors = self.engine.run("vectors", projection, range(len(groups)))
-        if pieces > 1:
-            joined = [vectors[start : start + pieces] for start in range(0, len(vectors), pieces)]
-            joining = JoiningPass(work, joined, model.card.k, ids)
-            vectors = self.engine.run("join vectors", joining, range(len(joined)))
-        require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
+        held = choice.reused and model.card.images != featurized.digests.images
+        projection = ProjectionPass(self.claim.work, [], model.pca, ids, drift=held)
+        names = [str(part.features) for part in featurized.parts]
+        vectors = project_files(self.engine, projection, names, featurized.rows)
+        require_equal("vectors written", sum(one.rows for one in vectors), sum(featurized.rows))
         self.clock.lap("project")
         return vectors
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from spark_job import __version__
 from spark_job.contract import CONTRACT
 from spark_job.dollars import Dollars
+from spark_job.drift import DriftCard
 from spark_job.errors import UsageError
 
 if TYPE_CHECKING:
@@ -192,7 +193,10 @@ class ModelReceipt:
 
 @dataclass(frozen=True)
 class RunReceipt:
-    """What a settled run says of itself; ``run.json``."""
+    """What a settled run says of itself; ``run.json``.
+
+    `drift` is None where the model was fitted on this very batch.
+    """
 
     batch: str
     run: str
@@ -214,6 +218,7 @@ class RunReceipt:
     settings: dict[str, Any]
     versions: dict[str, str]
     dollars: Dollars | None = None
+    drift: DriftCard | None = None
     contract: int = CONTRACT
 
     def to_json(self) -> bytes:
@@ -253,6 +258,8 @@ class RunReceipt:
             kinds["dollars"] = Dollars
         for name, kind in kinds.items():
             fields[name] = kind(**fields[name])
+        if fields.get("drift") is not None:
+            fields["drift"] = DriftCard.from_fields(fields["drift"])
         return cls(**fields)
 
 

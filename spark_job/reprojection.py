@@ -19,12 +19,13 @@ from pyarrow import parquet
 from spark_job import contract, runs, tables
 from spark_job.accounting import require_equal
 from spark_job.claims import now, parse_claim
+from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
 from spark_job.errors import JobError, OutputRefusedError, UsageError
 from spark_job.lineage import read_moments, require_published
 from spark_job.models import find_model, require_model
 from spark_job.objects import LocalFolder
-from spark_job.passes import ProjectionPass, project_files
+from spark_job.passes import ProjectionPass, project_files, read_observed
 from spark_job.pointers import ModelPointer, read_pointer
 from spark_job.receipt_tables import write_receipt, write_variance
 from spark_job.receipts import Clock, ModelReceipt, RunReceipt, versions
@@ -143,7 +144,8 @@ def _settle(claim: Claim, planned: Reprojection, engine: Engine) -> RunReceipt:
     moments = read_moments(claim.output, source.batch, source.run, source.extractor).moments
     names, rows = _features(folder, source)
     ids = {"extractor": source.extractor, "model": model.card.model}
-    projection = ProjectionPass(claim.work, [], model.pca, ids, folder)
+    same = model.card.images == source.digests.images
+    projection = ProjectionPass(claim.work, [], model.pca, ids, folder, drift=not same)
     vectors = project_files(engine, projection, names, rows)
     require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
     clock.lap("project")
@@ -164,7 +166,12 @@ def _settle(claim: Claim, planned: Reprojection, engine: Engine) -> RunReceipt:
         largest_z=max(one.largest_z for one in vectors),
         reused=True,
     )
-    receipt = _receipt(claim, source, told, engine, clock)
+    drift = None
+    if not same:
+        observed = read_observed(claim.work, vectors)
+        drift = judge(observed, moments, model.pca, model.calibration)
+        warn(drift)
+    receipt = replace(_receipt(claim, source, told, engine, clock), drift=drift)
     write_receipt(claim.results, receipt)
     _require_alone(claim, source)
     runs.require_complete(claim, [(name, name) for name in files])

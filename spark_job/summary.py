@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spark_job.accounting import in_words, with_dots
+from spark_job.accounting import in_words as counts_in_words
+from spark_job.accounting import with_dots
+from spark_job.drift import in_words
 
 if TYPE_CHECKING:
+    from spark_job.drift import DriftCard
     from spark_job.receipts import RunReceipt
 
 
@@ -31,10 +34,12 @@ def summarize(receipt: RunReceipt) -> str:
             f"{ours} of this batch's variance, and "
             f"{model.variance_kept:.2%} of that of the model's own images"
         )
+    drift = receipt.drift
     workers = {"processes": "processes", "spark": "Spark tasks"}[receipt.engine.name]
     lines += [
         ("components", f"{model.k}, which keep {kept}"),
         ("model", f"{model.model} ({'reused' if model.reused else 'fitted on this batch'})"),
+        *(_drift(drift) if drift is not None else []),
         (
             "speed",
             f"{receipt.images_per_second:,} images/s over {seconds['total']:.1f} s, "
@@ -59,5 +64,16 @@ def summarize(receipt: RunReceipt) -> str:
     )
 
 
+def _drift(card: DriftCard) -> list[tuple[str, str]]:
+    """Advice and reason; the shift, and the labels that stand out most."""
+    expected = "" if card.shift_expected is None else f" ({card.shift_expected:.2f} is expected)"
+    shift = f"the mean is {card.shift:.2f} standard deviations away{expected}"
+    worst = ", ".join(f"{one.label or 'no label'} {one.loss:.0%}" for one in card.standing_out[:3])
+    return [
+        ("drift", in_words(card)),
+        ("", f"{shift}; loses most of {worst}" if worst else shift),
+    ]
+
+
 def _by_name(counts: dict[str, int]) -> str:
-    return f" ({in_words(counts)})" if counts else ""
+    return f" ({counts_in_words(counts)})" if counts else ""

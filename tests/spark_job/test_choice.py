@@ -143,7 +143,7 @@ def test_what_cannot_be_reused_is_refused_before_the_work(collection: Collection
         with pytest.raises(UsageError, match=r"fitted with --variance 0.8 .* asks for another"):
             collection.run("b", pca=how, components=2)
     (collection.output / "results/a").clear()
-    with pytest.raises(UsageError, match=r"the features of run 'r02' of batch 'a' are gone"):
+    with pytest.raises(UsageError, match=r"run 'r02' of batch 'a' was removed"):
         collection.run("b", pca="update")
 
 

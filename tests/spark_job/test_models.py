@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from spark_job import pca
-from spark_job.choice import choose, find_current
+from spark_job.choice import Calibrations, choose, find_current
+from spark_job.drift import FOLDS, Calibration, calibrate, hold_out
 from spark_job.errors import UsageError
+from spark_job.lineage import BatchMoments
 from spark_job.models import (
     ModelCard,
     StoredModel,
@@ -54,10 +56,17 @@ def moments(seed: int = 1) -> Moments:
 
 
 def fit_model(
-    settings: JobSettings, output: Folder, moments: Moments, card: Card, images: str
+    settings: JobSettings,
+    output: Folder,
+    moments: Moments,
+    card: Card,
+    images: str,
+    calibration: Calibration | None = None,
 ) -> StoredModel:
     """A new model of one batch, which no pointer points at."""
-    return choose(replace(settings, pca="fit"), output, card, moments, images).model
+    own = BatchMoments(settings.batch, settings.run, card.extractor, images, moments)
+    calibrations = Calibrations(lambda *_: calibration)
+    return choose(replace(settings, pca="fit"), output, card, own, calibrations).model
 
 
 def point_at(output: Folder, card: Card, content: dict[str, Any]) -> None:
@@ -275,3 +284,48 @@ def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
     stored = fit_model(replace(SETTINGS, components=4), output, few, card, IMAGES)
     assert stored.card.k == 2
     assert "4 components were asked for, but 3 images vary in no more than 2" in caplog.text
+
+
+def calibration(seed: int = 1) -> Calibration:
+    features = np.random.default_rng(seed).standard_normal((60, WIDTH))
+    rule = {"variance": 0.8}
+    labels = [f"{row // 10}" for row in range(60)]
+    made = calibrate(
+        hold_out(features, labels, fold, standardize=True, rule=rule) for fold in range(FOLDS)
+    )
+    assert made is not None
+    return made
+
+
+def test_a_calibration_is_stored_beside_its_model(output: Folder, card: Card) -> None:
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration())
+    assert stored.calibration == calibration()
+    other = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration(2))
+    assert other.calibration == calibration(), "what is stored stays as it is"
+    point_at(output, card, {"model": stored.card.model})
+    current = find_current(SETTINGS, output, card).model
+    assert current is not None
+    assert current.calibration == calibration()
+
+
+def test_a_model_that_was_stored_without_a_calibration_gets_one(output: Folder, card: Card) -> None:
+    older = fit_model(SETTINGS, output, moments(), card, IMAGES)
+    assert older.calibration is None
+    newer = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration())
+    assert newer.calibration == calibration()
+    assert newer.card == older.card
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"images": 3}', b"\xff"])
+def test_without_a_calibration_that_can_be_read_a_model_is_reused_all_the_same(
+    output: Folder, card: Card, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration())
+    models = output / "models" / card.extractor
+    (models / stored.card.model).write("calibration.json", content)
+    found = read_model(models, stored.card.model)
+    assert found.calibration is None
+    assert found.card == stored.card
+    assert "calibration.json in" in caplog.text
+    mended = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration())
+    assert mended.calibration == calibration()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_job import pca, tables
+from spark_job import passes, pca, tables
+from spark_job.drift import FOLDS, Observed, hold_out
 from spark_job.engines import Attempt
 from spark_job.moments import Moments
 from spark_job.objects import Folder, open_folder
 from spark_job.parts import features_digest
 from spark_job.passes import (
+    CalibrationPass,
+    FeaturesFile,
     JoiningPass,
     MomentsPass,
     ProjectionPass,
+    calibrate_model,
     group_parts,
     plan_vectors,
+    read_observed,
 )
 from spark_job.receipts import EMPTY_DIGEST, add_digests
+from tests.spark_job.inline import InlineEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,3 +163,54 @@ def test_vectors_keep_the_order_of_the_features_whether_joined_or_not(
     assert all(table.schema.metadata[b"orchard.model"] == b"m" for table in read)
     largest = float(np.abs(model.standardize(matrix)).max())
     assert max(one.largest_z for one in vectors) == largest
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_what_a_drift_card_needs_is_added_up_on_the_way(work: Folder, pieces: int) -> None:
+    files, matrix = write_features(work, [5, 1, 3, 2])
+    model = pca.fit(Moments.of(matrix[:6]), components=2)
+    groups = [[files[0], files[1]], [files[2]], [files[3]]]
+    do: ProjectionPass = pickle.loads(
+        pickle.dumps(ProjectionPass(work, groups, model, IDS, drift=True))
+    )
+    vectors = [do(group, FIRST) for group in range(3)]
+    if pieces > 1:
+        joined = [vectors[:2], vectors[2:]]
+        vectors = [JoiningPass(work, joined, 2, IDS)(number, FIRST) for number in range(2)]
+    scaled = model.standardize(matrix)
+    expected = Observed.of(model, ["l"] * 11, scaled, model.rotate(scaled))
+    found = read_observed(work, vectors)
+    assert found.labels == expected.labels
+    assert np.array_equal(found.odds, expected.odds)
+    assert np.allclose(found.sums, expected.sums)
+    plain = ProjectionPass(work, groups, model, IDS)(0, FIRST)
+    assert plain.drift == ()
+
+
+@pytest.mark.parametrize("most", [40, 1000])
+def test_a_calibration_samples_the_same_images_however_they_lie_in_parts(
+    work: Folder, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(passes, "SAMPLE", most)
+    found = []
+    for folder, sizes in ((work / "one", [90]), (work / "three", [50, 1, 39])):
+        names, matrix = write_features(folder, sizes)
+        files = [
+            FeaturesFile(folder, f"features/{name}", rows)
+            for name, rows in zip(names, sizes, strict=True)
+        ]
+        do = CalibrationPass(files, standardize=True, rule={"components": 2})
+        held = pickle.loads(pickle.dumps(do))(1, FIRST)
+        assert held is not None
+        found.append(held)
+        assert calibrate_model(InlineEngine(), files, standardize=True, rule={"variance": 0.8})
+        few = [replace(files[0], rows=20)]
+        assert not calibrate_model(InlineEngine(), few, standardize=True, rule={"variance": 0.8})
+    assert np.array_equal(found[0].known, found[1].known)
+    assert len(found[0].unseen) == pytest.approx(min(most, 90) / FOLDS, abs=3)
+    if most > 90:
+        order = np.argsort([f"l/{number}.jpg" for number in range(90)])  # as paths are sorted
+        labels = ["l"] * 90
+        direct = hold_out(matrix[order], labels, 1, standardize=True, rule={"components": 2})
+        assert direct is not None
+        assert np.array_equal(direct.known, found[0].known)

@@ -71,6 +71,7 @@ class TestWhatIsPublished:
             f"models/{job.receipt['extractor']}/current.json",
             f"models/{job.receipt['extractor']}/{job.receipt['model']['model']}/model.npz",
             f"models/{job.receipt['extractor']}/{job.receipt['model']['model']}/model.json",
+            f"models/{job.receipt['extractor']}/{job.receipt['model']['model']}/calibration.json",
         } | {
             f"results/batch/runs/first/{name}"
             for name in [
@@ -346,6 +347,22 @@ class TestMoreThanOneBatch:
         assert told["variance_kept_here"] == pytest.approx(expected, abs=1e-9)
         assert abs(told["variance_kept_here"] - told["variance_kept"]) > 0.01
         assert f"{told['variance_kept_here']:.2%} of this batch's variance" in second.out
+
+    def test_the_drift_card_is_in_the_receipt_the_summary_and_the_log(
+        self, job: Job, second: Job
+    ) -> None:
+        assert job.receipt["drift"] is None, "its model was fitted on itself"
+        assert "drift" not in job.out
+        card = second.receipt["drift"]
+        assert (card["n"], card["small"]) == (12, True)
+        assert sorted(one["label"] for one in card["labels"]) == ["Kiwi", "Plum"]
+        assert sum(one["n"] for one in card["labels"]) == 12
+        kept = second.receipt["model"]["variance_kept_here"]
+        assert card["variance_kept_here"] == pytest.approx(kept, rel=1e-5)
+        assert f"drift       {card['advice']}: {card['because']}" in second.out
+        assert "(a small batch: 12 images)" in second.out
+        assert "standard deviations away" in second.out
+        assert ("drift: " in second.err) == (card["advice"] != "reuse is fine")
 
     @pytest.mark.parametrize(
         ("options", "sentence"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_job.drift import DriftCard, LabelDrift
 from spark_job.receipts import (
     EMPTY_DIGEST,
     Clock,
@@ -54,6 +56,22 @@ PART_RECEIPTS = st.builds(
     processor=TEXT,
     versions=TEXTS,
 )
+SHARES = st.dictionaries(TEXT, SHARE, max_size=2)
+DRIFT = st.builds(
+    DriftCard,
+    n=NUMBERS,
+    small=st.booleans(),
+    advice=st.none() | TEXT,
+    because=TEXT,
+    **dict.fromkeys(("shift", "variance_kept", "loss", "error", "concentration"), SHARE),
+    **dict.fromkeys(("shift_expected", "variance_kept_here", "far", "far_known"), st.none()),
+    **dict.fromkeys(("loss_known", "loss_unknown", "error_unknown"), st.none() | SHARE),
+    **dict.fromkeys(("errors", "errors_known", "losses"), SHARES),
+    labels=st.lists(
+        st.builds(LabelDrift, TEXT, NUMBERS, SHARE, st.none(), SHARE, SHARE, SHARE, TEXT),
+        max_size=2,
+    ),
+)
 RUN_RECEIPTS = st.builds(
     RunReceipt,
     **dict.fromkeys(("batch", "run", "images", "output", "results", "network"), TEXT),
@@ -71,6 +89,7 @@ RUN_RECEIPTS = st.builds(
     seconds_in_workers=SECONDS,
     settings=TEXTS,
     versions=TEXTS,
+    drift=st.none() | DRIFT,
 )  # fmt: skip
 
 
@@ -85,6 +104,14 @@ def test_a_parts_receipt_comes_back_as_it_was_written(receipt: PartReceipt) -> N
 def test_a_runs_receipt_comes_back_as_it_was_written(receipt: RunReceipt) -> None:
     assert RunReceipt.from_json(receipt.to_json(), "run") == receipt
     assert json.loads(receipt.to_json())["contract"] == 1
+
+
+@given(RUN_RECEIPTS)
+@settings(deadline=None, max_examples=5)
+def test_a_receipt_of_before_the_drift_card_can_be_read(receipt: RunReceipt) -> None:
+    fields = json.loads(replace(receipt, drift=None).to_json())
+    del fields["drift"]
+    assert RunReceipt.from_json(to_json(fields), "run") == replace(receipt, drift=None)
 
 
 def test_receipts_are_for_people_too() -> None:
