@@ -175,7 +175,7 @@ def choose(
     calibration = calibrations.of(rule, standardize=standardize)
     if base is not None and others:
         calibration = merge_calibrations(
-            [(merged[0].n - own.moments.n, base.calibration), (own.moments.n, calibration)]
+            [(merged.moments.n - own.moments.n, base.calibration), (own.moments.n, calibration)]
         )
     model = fit_merged(
         output,

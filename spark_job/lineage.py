@@ -17,6 +17,7 @@ from spark_job.models import DAMAGED, ModelCard, StoredModel, model_id, write_mo
 from spark_job.moments import Moments
 from spark_job.pointers import BatchPointer, read_pointer
 from spark_job.receipts import RunReceipt, add_digests
+from spark_job.sketch import ContentSketch, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,8 @@ class BatchMoments:
         Digest of the images' content.
     moments
         Of the features.
+    contents
+        Of the images; None where a run is of before there were sketches.
     """
 
     batch: str
@@ -51,6 +54,30 @@ class BatchMoments:
     extractor: str
     images: str
     moments: Moments
+    contents: ContentSketch | None = None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Moments of several batches.
+
+    Attributes
+    ----------
+    moments
+        Of all their features.
+    batches
+        Which: batch, run and n, sorted by name.
+    images
+        Digest of all their images.
+    shared
+        Images with the same content in several batches, each counted once; None where that is not
+        known of a batch.
+    """
+
+    moments: Moments
+    batches: list[dict[str, Any]]
+    images: str
+    shared: int | None
 
 
 def merge_published(
@@ -59,7 +86,7 @@ def merge_published(
     batches: Sequence[str],
     fallback_runs: Mapping[str, str] | None = None,
     own: BatchMoments | None = None,
-) -> tuple[Moments, list[dict[str, Any]], str]:
+) -> Merged:
     """Merge the moments of batches, as if all their images were of one.
 
     They are merged in the order of the batches' names, one after the other, so that the bits do
@@ -78,12 +105,6 @@ def merge_published(
     own
         Of a run that is not published yet; its batch is not among `batches`.
 
-    Returns
-    -------
-    tuple
-        The moments; which batches they are of (batch, run and n), sorted by name; and the digest
-        of all their images.
-
     Raises
     ------
     UsageError
@@ -96,6 +117,7 @@ def merge_published(
     merged: Moments | None = None
     told: list[dict[str, Any]] = []
     digests: list[str] = []
+    shared: Shared | None = Shared()
     for batch in sorted(names):
         if own is not None and batch == own.batch:
             one = own
@@ -106,8 +128,21 @@ def merge_published(
         merged = one.moments if merged is None else merged.merge(one.moments)
         told.append({"batch": batch, "run": one.run, "n": one.moments.n})
         digests.append(one.images)
+        if shared is not None and one.contents is not None:
+            shared.add(one.contents)
+        else:
+            shared = None
     assert merged is not None  # noqa: S101
-    return merged, told, add_digests(digests)
+    count = None if shared is None else shared.count()
+    if count:
+        LOGGER.warning(
+            "%s%s images have the same content in several of the batches %s: each counts as often "
+            "as there are batches that have it",
+            "" if shared is None or shared.is_exact else "about ",
+            f"{count:,}",
+            ", ".join(one["batch"] for one in told[:8]) + (", ..." if len(told) > 8 else ""),
+        )
+    return Merged(merged, told, add_digests(digests), count)
 
 
 def require_mergeable(
@@ -121,7 +156,7 @@ def require_mergeable(
 def fit_merged(
     output: Folder,
     extractor: str,
-    merged: tuple[Moments, list[dict[str, Any]], str],
+    merged: Merged,
     *,
     rule: dict[str, Any],
     standardize: bool,
@@ -150,7 +185,7 @@ def fit_merged(
     NoImagesError
         Where there are too few images, or none that differ.
     """
-    moments, batches, images = merged
+    moments = merged.moments
     features = len(moments.mean)
     asked = rule.get("components", 0)
     if asked > features:
@@ -170,7 +205,7 @@ def fit_merged(
         )
     determined_by = {
         "extractor": extractor,
-        "images": images,
+        "images": merged.images,
         "rule": rule,
         "standardize": standardize,
         "fit": pca.VERSION,
@@ -178,14 +213,15 @@ def fit_merged(
     card = ModelCard(
         model=model_id(determined_by),
         extractor=extractor,
-        images=images,
+        images=merged.images,
         rule=rule,
         standardize=standardize,
         features=features,
         k=model.k,
         n=moments.n,
         variance_kept=model.variance_kept,
-        batches=batches,
+        batches=merged.batches,
+        shared=merged.shared,
         parents=list(parents),
     )
     return write_model(output, StoredModel(model, card, calibration))
@@ -254,6 +290,7 @@ def read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchM
         with np.load(io.BytesIO(content)) as file:
             found, images = str(file["extractor"]), str(file["images"])
         moments = Moments.from_bytes(content)
+        contents = ContentSketch.from_bytes(content)
     except (FileNotFoundError, *DAMAGED) as error:
         raise UsageError(
             f"{where} is missing or damaged ({error!r}); restore it, or run batch {batch!r} again"
@@ -262,7 +299,7 @@ def read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchM
         raise UsageError(
             f"{where} is of features of {found}, and not of {extractor}; run batch {batch!r} again"
         )
-    return BatchMoments(batch, run, extractor, images, moments)
+    return BatchMoments(batch, run, extractor, images, moments, contents)
 
 
 def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) -> str:

@@ -50,6 +50,8 @@ class ModelCard:
         Which batches they are of: batch, run and n.
     parents
         Models that it was made from.
+    shared
+        Images with the same content in several of the batches; None where that is not known.
     """
 
     model: str
@@ -63,6 +65,7 @@ class ModelCard:
     variance_kept: float
     batches: list[dict[str, Any]]
     parents: list[str]
+    shared: int | None = None
     contract: int = contract.CONTRACT
 
 

@@ -217,6 +217,7 @@ class _Work:
                     self.card.extractor,
                     featurized.digests.images,
                     moments,
+                    contents,
                 ),
                 calibrations,
             )

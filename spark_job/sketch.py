@@ -62,16 +62,33 @@ class ContentSketch:
         return ContentSketch(np.union1d(self.hashes, other.hashes)[:SIZE])
 
 
-def count_shared(sketches: Sequence[ContentSketch]) -> int:
-    """Count contents that several sets have; an estimate where a set is larger than `SIZE`."""
-    if not sketches:
-        return 0
-    # Below the least of the sketches' ends each of them is whole.
-    ends = [one.hashes[-1] for one in sketches if not one.is_whole]
-    everything = np.concatenate([one.hashes for one in sketches])
-    if ends:
-        everything = everything[everything <= min(ends)]
-    shared = int((np.unique(everything, return_counts=True)[1] > 1).sum())
-    if not ends:
-        return shared
-    return round(shared * 2.0**64 / float(min(ends)))
+class Shared:
+    """Counts contents that several sets have, one set after the other."""
+
+    def __init__(self) -> None:
+        self._seen = ContentSketch.empty()
+        self._twice = np.empty(0, np.uint64)
+        self._ends: list[int] = []
+
+    def add(self, sketch: ContentSketch) -> None:
+        """Add a set."""
+        again = np.intersect1d(self._seen.hashes, sketch.hashes, assume_unique=True)
+        self._twice = np.union1d(self._twice, again)
+        if not sketch.is_whole:
+            self._ends.append(int(sketch.hashes[-1]))
+        self._seen = self._seen.merge(sketch)
+        if not self._seen.is_whole:
+            self._ends.append(int(self._seen.hashes[-1]))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all sets together are small enough to be known whole."""
+        return not self._ends
+
+    def count(self) -> int:
+        """Count what was in more than one set; an estimate where it is not exact."""
+        if not self._ends:
+            return len(self._twice)
+        # Below the least end every sketch is whole.
+        end = min(self._ends)
+        return round(int((self._twice <= end).sum()) * 2.0**64 / end)

@@ -335,6 +335,7 @@ def _facts(
         ("fitted on", f"{card.n:,} images, {card.features:,} features"),
         ("components", f"{card.k}, which keep {card.variance_kept:.2%} of their variance"),
         ("made from models", _some(card.parents) or "none"),
+        ("in several batches", "unknown" if card.shared is None else f"{card.shared:,} images"),
         ("vectors of", _some(vectors_of) or "no published batch"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,20 @@ def test_the_order_of_batches_does_not_matter_for_the_models_name(tmp_path: Path
             collection = Collection(tmp_path / order)
             names.append([collection.run(one, pca="update").model.model for one in order][-1])
     assert names[0] == names[1]
+
+
+def test_images_that_several_batches_have_are_counted_and_said(
+    collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    collection.run("a", pca="update")
+    for number in (0, 1):
+        name = f"Kiwi_00{number}.jpg"
+        shutil.copy(collection.root / "in/a/Kiwi" / name, collection.root / f"in/b/Plum/{name}")
+    with caplog.at_level(logging.WARNING, "orchard"):
+        collection.run("b", pca="update")
+    assert collection.current().card.shared == 2
+    assert "2 images have the same content in several of the batches a, b" in caplog.text
+    assert collection.current().card.n == 4 + 7
 
 
 def test_a_batch_that_was_republished_counts_once_and_with_its_latest(

@@ -39,16 +39,17 @@ def publish_all(output: Folder) -> None:
 
 def test_batches_merge_as_if_all_their_images_were_of_one(output: Folder) -> None:
     publish_all(output)
-    moments, batches, images = lineage.merge_published(output, EXTRACTOR, list(SIZES))
+    merged = lineage.merge_published(output, EXTRACTOR, list(SIZES))
+    moments = merged.moments
     together = Moments.of(np.concatenate([features_of(*one) for one in SIZES.items()]))
     assert moments.n == sum(SIZES.values())
     np.testing.assert_allclose(moments.mean, together.mean, atol=1e-12)
     np.testing.assert_allclose(moments.scatter, together.scatter, atol=1e-9)
     receipts = lineage.published_receipts(output)
-    assert batches == [
+    assert merged.batches == [
         {"batch": name, "run": receipts[name].run, "n": n} for name, n in SIZES.items()
     ]
-    assert images == add_digests(one.digests.images for one in receipts.values())
+    assert merged.images == add_digests(one.digests.images for one in receipts.values())
 
 
 def test_the_order_of_batches_changes_no_bit(local: Folder) -> None:
@@ -56,9 +57,9 @@ def test_the_order_of_batches_changes_no_bit(local: Folder) -> None:
     first = lineage.merge_published(local, EXTRACTOR, ["apples", "kiwis", "plums"])
     for order in (["plums", "apples", "kiwis"], ["kiwis", "plums", "apples"]):
         again = lineage.merge_published(local, EXTRACTOR, order)
-        assert again[1:] == first[1:]
-        assert np.array_equal(again[0].scatter, first[0].scatter)
-        assert np.array_equal(again[0].mean, first[0].mean)
+        assert (again.batches, again.images) == (first.batches, first.images)
+        assert np.array_equal(again.moments.scatter, first.moments.scatter)
+        assert np.array_equal(again.moments.mean, first.moments.mean)
 
 
 def test_a_run_that_is_not_published_yet_is_merged_in_its_place(local: Folder) -> None:
@@ -74,8 +75,8 @@ def test_a_run_that_is_not_published_yet_is_merged_in_its_place(local: Folder) -
         Moments.of(features_of("kiwis", SIZES["kiwis"])),
     )
     found = lineage.merge_published(local, EXTRACTOR, ["plums", "apples"], own=ours)
-    assert found[1:] == expected[1:]
-    assert np.array_equal(found[0].scatter, expected[0].scatter)
+    assert (found.batches, found.images) == (expected.batches, expected.images)
+    assert np.array_equal(found.moments.scatter, expected.moments.scatter)
 
 
 def test_the_same_fit_is_the_same_model(output: Folder) -> None:
@@ -99,7 +100,7 @@ def test_a_model_of_several_batches_says_what_it_is_made_from(local: Folder) -> 
     card = stored.card
     assert (card.n, card.k, card.features, card.parents) == (53, 2, 6, ["former"])
     assert [one["batch"] for one in card.batches] == list(SIZES)
-    expected = pca.fit(merged[0], components=2, standardize=False)
+    expected = pca.fit(merged.moments, components=2, standardize=False)
     assert np.array_equal(stored.pca.components, expected.components)
 
 
@@ -113,9 +114,9 @@ def test_a_batch_without_a_published_run_is_taken_from_the_run_that_a_card_names
     with pytest.raises(UsageError, match="has features of other-0123456789abcdef, and not of toy-"):
         lineage.merge_published(output, EXTRACTOR, batches)
     fallback = {"apples": first.run}
-    moments, told, _ = lineage.merge_published(output, EXTRACTOR, batches, fallback)
-    assert moments.n == 24
-    assert told[0]["run"] == first.run
+    merged = lineage.merge_published(output, EXTRACTOR, batches, fallback)
+    assert merged.moments.n == 24
+    assert merged.batches[0]["run"] == first.run
     (output / contract.run_folder("apples", first.run)).clear()
     with pytest.raises(UsageError, match=r"of batch 'apples' was removed.*run the batch again, or"):
         lineage.merge_published(output, EXTRACTOR, batches, fallback)

@@ -120,9 +120,9 @@ def test_moments_of_a_reprojected_run_are_merged_as_before(local: Folder) -> Non
     before = lineage.merge_published(local, EXTRACTOR, ["apples", "plums"])
     receipt = reproject(local)
     after = lineage.merge_published(local, EXTRACTOR, ["apples", "plums"])
-    assert np.array_equal(after[0].scatter, before[0].scatter)
-    assert after[2] == before[2]
-    assert after[1][0] == {"batch": "apples", "run": receipt.run, "n": 12}
+    assert np.array_equal(after.moments.scatter, before.moments.scatter)
+    assert after.images == before.images
+    assert after.batches[0] == {"batch": "apples", "run": receipt.run, "n": 12}
 
 
 class TestRivals:

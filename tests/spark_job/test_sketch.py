@@ -7,11 +7,18 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from spark_job.sketch import SIZE, ContentSketch, count_shared
+from spark_job.sketch import SIZE, ContentSketch, Shared
 
 
 def contents(start: int, end: int) -> list[str]:
     return [sha256(b"%d" % number).hexdigest() for number in range(start, end)]
+
+
+def count_shared(sketches: list[ContentSketch]) -> int:
+    shared = Shared()
+    for sketch in sketches:
+        shared.add(sketch)
+    return shared.count()
 
 
 def test_small_sets_are_counted_exactly() -> None:
