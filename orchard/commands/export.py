@@ -72,6 +72,5 @@ def export(
         console.write_json(asdict(card))
         return
     console.write(str(to))
-    console.say(
-        f"{(card.size or 0) / 1e6:.1f} MB: model {card.model} of {card.network}, {card.k} components"
-    )
+    size = (card.size or 0) / 1e6
+    console.say(f"{size:.1f} MB: model {card.model} of {card.network}, {card.k} components")

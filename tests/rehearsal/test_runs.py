@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rehearsal.aws.faults import Effect, Fault
-from tests.rehearsal.tables import Published
+from spark_job.contract import CURRENT, MODEL_CARD, models_folder
+from tests.rehearsal.tables import Published, first_difference
 from tests.rehearsal.watching import alive, clusters_of, container, disturb
 
 if TYPE_CHECKING:
@@ -101,12 +103,15 @@ def test_a_lost_node_costs_time_and_nothing_else(
     assert lost
 
 
-def test_a_killed_driver_fails_the_run_and_publishes_nothing(
+def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
     cloud: LocalCloud,
     put: Callable[[str, dict[str, bytes]], None],
     photographs: dict[str, bytes],
+    reference: Published,
     failed: Callable[[str], Outcome],
+    tmp_path: Path,
 ) -> None:
+    """The next one with a model that is named, which is that of another batch."""
     put("driver-killed", photographs)
     disturb(
         cloud,
@@ -117,6 +122,22 @@ def test_a_killed_driver_fails_the_run_and_publishes_nothing(
     outcome = failed(arn)
     assert "driver-killed" in outcome.cause
     assert cloud.objects("results/driver-killed/") == []
+    done = sum(
+        json.loads(cloud.fetch(key, tmp_path).joinpath(key).read_bytes())["counts"]["listed"]
+        for key in cloud.objects("work/driver-killed/")
+        if "/parts/" in key
+    )
+    model = reference.receipt["model"]["model"]
+    given = {"batch": "driver-killed", "pca": "reuse", "model": model}
+    outcome = cloud.wait(cloud.start_execution(given))
+    assert outcome.status == "SUCCEEDED", outcome
+    published = Published.of(cloud, "driver-killed", tmp_path)
+    reference.assert_same(published)
+    counts = published.receipt["counts"]
+    assert counts["carried_over"] == done, "what was done was done"
+    assert counts["carried_over"] + counts["computed"] == len(photographs)
+    assert published.receipt["model"]["reused"]
+    assert cloud.objects("work/driver-killed/") == []
 
 
 def test_a_busy_s3_costs_time_and_nothing_else(
@@ -175,7 +196,7 @@ def test_too_many_rejects_publish_nothing_and_say_how_many(
     assert f"work/spoiled/{run}/failure.json" in cloud.objects("work/spoiled/")
 
 
-def test_two_batches_run_at_once(
+def test_two_batches_at_once_update_one_model(
     cloud: LocalCloud,
     put: Callable[[str, dict[str, bytes]], None],
     photographs: dict[str, bytes],
@@ -185,10 +206,16 @@ def test_two_batches_run_at_once(
     batches = ("morning", "evening")
     for batch in batches:
         put(batch, photographs)
-    arns = [cloud.start_execution({"batch": batch, "pca": "fit"}) for batch in batches]
+    arns = [cloud.start_execution({"batch": batch, "pca": "update"}) for batch in batches]
     outcomes = [cloud.wait(arn, timeout_s=300) for arn in arns]
     assert [outcome.status for outcome in outcomes] == ["SUCCEEDED", "SUCCEEDED"], outcomes
     clusters = [cluster for arn in arns for cluster in clusters_of(cloud, arn)]
     assert len(clusters) == len(batches)
-    for batch in batches:
-        reference.assert_same(Published.of(cloud, batch, tmp_path))
+    found = [Published.of(cloud, batch, tmp_path) for batch in batches]
+    for published in found:
+        assert first_difference(reference.features, published.features) is None
+    models = tmp_path / models_folder(reference.receipt["extractor"])
+    current = json.loads((models / CURRENT).read_bytes())["model"]
+    card = json.loads((models / current / MODEL_CARD).read_bytes())
+    assert {*batches} <= {one["batch"] for one in card["batches"]}, "neither is lost"
+    assert current in [published.receipt["model"]["model"] for published in found]
