@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,11 +114,18 @@ def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
 ) -> None:
     """The next one with a model that is named, which is that of another batch."""
     put("driver-killed", photographs)
-    disturb(
-        cloud,
-        "driver-killed",
-        lambda: cloud.yarn.kill_container(container(cloud, driver=True)),
+
+    def kill() -> None:
+        cloud.yarn.kill_container(container(cloud, driver=True))
+
+    # When one part is finished.
+    receipt = Fault(
+        "s3:PutObject",
+        resource="/parts/part-",
+        after=1,
+        before=lambda _: Thread(target=kill).start(),
     )
+    cloud.endpoint.faults.add(receipt)
     arn = cloud.start_execution({"batch": "driver-killed"})
     outcome = failed(arn)
     assert "driver-killed" in outcome.cause
@@ -127,6 +135,7 @@ def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
         for key in cloud.objects("work/driver-killed/")
         if "/parts/" in key
     )
+    assert done
     model = reference.receipt["model"]["model"]
     given = {"batch": "driver-killed", "pca": "reuse", "model": model}
     outcome = cloud.wait(cloud.start_execution(given))
