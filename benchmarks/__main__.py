@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from benchmarks.collection import collection_section, run_collection
 from benchmarks.from_s3 import from_s3_section, run_from_s3, skipped_section
 from benchmarks.machine import describe_machine, describe_versions, is_busy
 from benchmarks.measure import BenchmarkError
@@ -100,6 +101,10 @@ def _phone(given: argparse.Namespace, _subsets: Subsets, _folder: Path) -> Secti
     return phone_section(run_on_phone(given))
 
 
+def _collection(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> Section:
+    return collection_section(run_collection(given, subsets))
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "engines": _engines,
     "scale": _scale,
@@ -107,10 +112,11 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "photographs": _photographs,
     "poison": _poison,
     "phone": _phone,
+    "collection": _collection,
 }
 """What can be measured by itself, in the order in which it is."""
 
-IMAGES_FOR = {"engines", "s3", "poison"}
+IMAGES_FOR = {"engines", "s3", "poison", "collection"}
 
 PHOTOGRAPHS_FOR = {"photographs", "phone"}
 
@@ -141,6 +147,9 @@ def _check(arguments: argparse.Namespace, available: int) -> None:
         list_paths(arguments.photographs)
         for sizes in (arguments.photograph_sizes, arguments.large_sizes):
             _check_sizes(sizes, max(sizes), arguments.photographs)  # they are repeated
+    if "collection" in chosen:
+        size = arguments.collection_images
+        _check_size("--collection-images", size, available, arguments.images)
     if "poison" in chosen:
         size = arguments.poison_images
         _check_size("--poison-images", size, available, arguments.images)
@@ -221,6 +230,8 @@ def _parser() -> argparse.ArgumentParser:
     sizes("--rows", default=[100_000, 1_000_000], help="synthetic rows to reduce")
     number = partial(parser.add_argument, type=int, metavar="N")
     number("--small", default=300, help="images of the small batch on processes")
+    number("--collection-images", default=20_000, help="images of a batch that is run again")
+    sizes("--match-images", default=[1_000_000, 10_000_000], help="images that are all known")
     number("--poison-images", default=5_000, help="images of a run of which one is poisonous")
     number("--rounds", default=2, help="how often the job and the ceiling, or the gate, take turns")
     number(

@@ -19,6 +19,7 @@ ORDER = (
     "Real photographs",
     "Poisonous images",
     "On a phone",
+    "Batches that were run before",
 )
 """Titles of the sections, as they follow each other."""
 
