@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from spark_job.drift import Calibration, DriftCard
     from spark_job.pca import PCAModel
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.job]
 
 RULE = {"variance": 0.8}
 KNOWN, UNKNOWN = slice(1, None, 4), slice(3, None, 12)
