@@ -19,7 +19,14 @@ from spark_job import contract
 from spark_job.drift import merge_calibrations
 from spark_job.errors import UsageError
 from spark_job.lineage import fit_merged, merge_published, require_mergeable
-from spark_job.models import DAMAGED, StoredModel, read_model, require_extractor
+from spark_job.models import (
+    DAMAGED,
+    StoredModel,
+    find_model,
+    read_model,
+    require_extractor,
+    require_model,
+)
 from spark_job.objects import BusyError, ConflictError
 from spark_job.pointers import ModelPointer, point, read_pointer, read_tagged_pointer
 from spark_job.receipts import to_json
@@ -91,7 +98,7 @@ def find_current(settings: JobSettings, output: Folder, card: Card) -> Current:
         if settings.pca == "fit":
             return Current(None)  # yet a pointer that is damaged is found before the work
         if settings.model is not None:
-            found = read_model(models, settings.model)
+            found = _find_named(output, card, settings.model)
         elif pointer is not None:
             found = read_model(models, pointer.model)
         elif settings.pca == "reuse":
@@ -104,16 +111,11 @@ def find_current(settings: JobSettings, output: Folder, card: Card) -> Current:
             return Current(None)
     except (BusyError, UsageError):
         raise
-    except FileNotFoundError as error:
-        if settings.model is None:
-            raise _unreadable(models, error) from error
-        known = ", ".join(models.folders()) or "none"
-        raise UsageError(
-            f"there is no model {settings.model!r} in {models.uri} (there is {known}); `orchard "
-            "models list` shows them"
-        ) from None
     except (OSError, *DAMAGED) as error:
-        raise _unreadable(models, error) from error
+        raise UsageError(
+            f"cannot read the current model in {models.uri}: {error}; restore it, or use --pca "
+            "fit for a new one"
+        ) from error
     require_extractor(found.card, card)
     _require_rule(settings, found.card)
     if settings.pca == "update":
@@ -215,17 +217,21 @@ def adopt(choice: Choice, settings: JobSettings, claim: Claim) -> str | None:
     return card.model
 
 
+def _find_named(output: Folder, card: Card, name: str) -> StoredModel:
+    """Read the model that is named, by its id or the first digits of it."""
+    extractor, model = find_model(output, name)
+    if extractor != card.extractor:
+        raise UsageError(
+            f"the model {model} takes features of {extractor}, and this job's are of "
+            f"{card.extractor}; use the network that it was fitted with, or another model"
+        )
+    return require_model(output, extractor, model)
+
+
 def _others(settings: JobSettings, model: StoredModel) -> dict[str, str]:
     """Which other batches a model is of, and their runs."""
     batches = model.card.batches
     return {one["batch"]: one["run"] for one in batches if one["batch"] != settings.batch}
-
-
-def _unreadable(models: Folder, error: Exception) -> UsageError:
-    return UsageError(
-        f"cannot read the current model in {models.uri}: {error}; restore it, or use --pca fit "
-        "for a new one"
-    )
 
 
 def _warn_of_others(output: Folder, card: Card) -> None:

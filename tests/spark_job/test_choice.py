@@ -152,8 +152,10 @@ def test_what_cannot_be_reused_is_refused_before_the_work(collection: Collection
     with pytest.raises(UsageError, match=r"has no model of .* to reuse; say --pca auto"):
         collection.run("a", pca="reuse")
     known = collection.run("a").model.model
-    with pytest.raises(UsageError, match=rf"no model 'none-such' in .*\(there is {known}\)"):
+    with pytest.raises(UsageError, match=r"has no model 'none-such'; `orchard models list`"):
         collection.run("b", pca="reuse", model="none-such")
+    with pytest.raises(UsageError, match=rf"{known} takes features of mobilenet_v2-\w+, and this"):
+        collection.run("b", pca="reuse", model=known[:8], full_decode=True)
     for how in ("reuse", "update", "auto"):
         with pytest.raises(UsageError, match=r"fitted with --variance 0.8 .* asks for another"):
             collection.run("b", pca=how, components=2)

@@ -20,6 +20,7 @@ from spark_job import listing as listings
 from spark_job import s3 as s3_module
 from spark_job.errors import RejectedImageError, UsageError
 from spark_job.listing import (
+    PART_IMAGES,
     SCHEMA,
     Image,
     Listing,
@@ -431,13 +432,13 @@ def test_a_listings_digest_tells_paths_and_versions_apart() -> None:
 def test_parts_hold_all_images_and_keep_every_slot_busy_to_the_end(count: int, slots: int) -> None:
     parts = plan_parts(count, slots)
     assert sum(parts) == count
-    assert all(1 <= size <= 1024 for size in parts)
+    assert all(1 <= size <= PART_IMAGES for size in parts)
     assert parts == sorted(parts, reverse=True), "the large ones first"
     assert len(parts) >= min(slots, count / 64), "no slot is idle while images wait"
     # The slots end together: the last round is of small parts.
     assert parts[-1] <= max(64, -(-count // slots))
     # Few tasks: each costs a start and a file.
-    assert len(parts) <= count / 1024 + slots * 12 + 1
+    assert len(parts) <= count / PART_IMAGES + slots * 12 + 1
 
 
 def test_parts_of_large_photographs_are_short() -> None:
