@@ -25,6 +25,7 @@ from spark_job.objects import BusyError
 from spark_job.parts import PartRows, PartWriter
 from spark_job.phash import perceptual_hash
 from spark_job.reading import first_pace, read_ahead, second_pace
+from spark_job.receipts import processor
 from spark_job.tables import FeatureRow
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Featurizer:
         self, part: int, attempt: Attempt, listed: list[Image], pace: Pace
     ) -> PartReceipt:
         rows = PartRows(np.empty((len(listed), self.card.features), np.float32))
+        rows.processors.add(processor())
         same: list[Same] = []
         clock = perf_counter()
         with self._decoder(attempt) as decode_one:
@@ -96,7 +98,7 @@ class Featurizer:
                         raise read
                     content = sha256(read.bytes)
                     if (place := self._find(content.digest())) is not None:
-                        same.append(Same.of(image, read, place))
+                        same.append(Same.of(image, read, content.hexdigest(), place))
                         continue
                     decoded = decode_one(read.bytes)
                     clock = rows.lap("decode", clock)
@@ -104,11 +106,13 @@ class Featurizer:
                     clock = rows.lap("infer", clock)
                     rows.add(image, _row(image, read, content.hexdigest(), decoded), features)
                 except RejectedImageError as reject:
-                    rows.reject(image, reject)
+                    rows.reject(image, reject, None if isinstance(read, Exception) else read)
         if self.contents is not None:
             self.contents.add(rows, same)
             clock = rows.lap("carry over", clock)
-        return PartWriter(self.work, self.card, self.max_pixels).settle(part, rows, clock)
+        return PartWriter(self.work, self.card, self.max_pixels, self.images.uri).settle(
+            part, rows, clock
+        )
 
     def _find(self, content: bytes) -> tuple[int, int] | None:
         return None if self.contents is None else self.contents.find(content)

@@ -13,6 +13,8 @@ down there is as good as any other.
 from __future__ import annotations
 
 import io
+import logging
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -30,7 +32,7 @@ from spark_job.errors import RejectedImageError, UsageError
 from spark_job.isolation import UNSURE
 from spark_job.listing import read_part
 from spark_job.objects import BusyError
-from spark_job.parts import PartRows, PartWriter
+from spark_job.parts import SEVERAL, PartRows, PartWriter
 from spark_job.receipts import PartReceipt, RunReceipt
 from spark_job.runs import read_published
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from spark_job.networks import Card
     from spark_job.objects import Content, Folder
 
+LOGGER = logging.getLogger("orchard")
+
 READERS = 32
 """Part receipts that are read at a time."""
 
@@ -56,9 +60,6 @@ KEYS, PLACES = ".keys.npy", ".places.npy"
 
 KEY = np.dtype("S16")
 """Of a content in an index: half of its sha256, which no two contents share."""
-
-LOST = (FileNotFoundError, pa.ArrowInvalid)
-"""What reading a table raises that its run has removed meanwhile."""
 
 
 class SourceGoneError(BusyError):
@@ -78,9 +79,12 @@ class KnownPart:
     features, rejects
         Names of its files in the tables there; None where it has no such rows.
     first, last
-        The least and the greatest of its paths; None where that is not known.
+        The least and the greatest of its paths; None where it has none, or is of a run of before
+        there were such.
     max_pixels
         Of images that were not rejected for their size.
+    processor
+        The kinds that computed it.
     """
 
     folder: Folder
@@ -89,15 +93,16 @@ class KnownPart:
     first: str | None
     last: str | None
     max_pixels: int | None
+    processor: str
 
     def may_hold(self, first: str, last: str) -> bool:
         """Whether it may have paths between these two."""
         if self.first is None or self.last is None:
-            return True
+            return False
         return self.first <= last and first <= self.last
 
 
-def find_known(claim: Claim, card: Card) -> list[KnownPart]:
+def find_known(claim: Claim, card: Card, images: str) -> list[KnownPart]:
     """Find the parts of earlier runs that a run may take features and rejects from.
 
     Parameters
@@ -106,11 +111,15 @@ def find_known(claim: Claim, card: Card) -> list[KnownPart]:
         Of the run, whose own folder may hold what an attempt of the same name left.
     card
         Of its network.
+    images
+        The URI of its images: what a run of other ones knew is not of use.
     """
-    settled = list(_settled(claim.output, claim.batch, card.extractor))
+    settled = list(_settled(claim.output, claim.batch, card.extractor, images))
     batch = claim.output / f"{contract.WORK}/{claim.batch}"
     runs = sorted(batch.folders(), reverse=True)
-    return settled + [part for run in runs for part in _at_work(batch / run, card.extractor)]
+    for run in runs:
+        settled.extend(_at_work(batch / run, card.extractor, images))
+    return settled
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,8 @@ class CarryingPass:
         The network's.
     max_pixels
         More of them than this make a reject of an image.
+    images
+        The URI of the images.
     known
         Where to look.
     """
@@ -152,6 +163,7 @@ class CarryingPass:
     work: Folder
     card: Card
     max_pixels: int
+    images: str
     known: list[KnownPart]
 
     def __call__(self, part: int, attempt: Attempt) -> Carried:
@@ -172,11 +184,13 @@ class CarryingPass:
                 if place is not None and unknown[place] and _is_same(listed[place], row):
                     found[place] = row, features
                     unknown[place] = False
+                    rows.processors.update(source.processor.split(SEVERAL))
             for reject in self._rejects(source):
                 place = places.get(reject.path)
                 if place is not None and unknown[place] and _is_same(listed[place], reject):
                     why = RejectedImageError(reject.stage, reject.reason, reject.detail)
                     rows.reject(listed[place], why)
+                    rows.processors.update(source.processor.split(SEVERAL))
                     unknown[place] = False
         for place in sorted(found):
             row, features = found[place]
@@ -188,7 +202,7 @@ class CarryingPass:
         if unknown.all():
             return Carried(None, left)
         clock = rows.lap("carry over", clock)
-        writer = PartWriter(self.work, self.card, self.max_pixels)
+        writer = PartWriter(self.work, self.card, self.max_pixels, self.images)
         return Carried(writer.settle(part, rows, clock), left)
 
     def _features(
@@ -196,9 +210,8 @@ class CarryingPass:
     ) -> Iterator[tuple[tables.FeatureRow, NDArray[np.float32]]]:
         if source.features is None:
             return
-        try:
-            known = _read_features(source.folder, source.features)
-        except LOST:
+        known = _read_features(source.folder, source.features)
+        if known is None:
             return
         for row, features in zip(known.rows, known.features, strict=True):
             if row.width * row.height <= self.max_pixels:
@@ -208,11 +221,8 @@ class CarryingPass:
         """Yield what time cannot heal: not what was not read, nor what ended its decoder."""
         if source.rejects is None or source.max_pixels != self.max_pixels:
             return
-        try:
-            table = tables.read_table(source.folder / contract.REJECTS, source.rejects)
-        except LOST:
-            return
-        for fields in table.to_pylist():
+        table = _table(source.folder / contract.REJECTS, source.rejects)
+        for fields in [] if table is None else table.to_pylist():
             row = tables.RejectRow(**fields)
             if row.stage == "decode" and row.reason not in UNSURE:
                 yield row
@@ -247,9 +257,9 @@ class ContentsPass:
             source = self.known[number]
             if source.features is None:
                 continue
-            try:
-                table = _read_contents(source.folder / contract.FEATURES, source.features)
-            except LOST:
+            names = ["sha256", "width", "height"]
+            table = _table(source.folder / contract.FEATURES, source.features, names)
+            if table is None:
                 continue
             pixels = pc.multiply(table["width"].cast(pa.int64()), table["height"])
             rows = np.flatnonzero(pixels.to_numpy() <= self.max_pixels)
@@ -258,7 +268,7 @@ class ContentsPass:
             places.append(np.column_stack([np.full_like(rows, number), rows]).astype(np.uint32))
         joined = np.concatenate(keys)
         order = np.argsort(joined)
-        name = f"{group:05d}"
+        name = f"{group:05d}-{secrets.token_hex(8)}"
         self._write(name, KEYS, joined[order])
         self._write(name, PLACES, np.concatenate(places)[order])
         return name
@@ -304,13 +314,16 @@ class KnownContents:
         """Add images that have the content of known ones; each part is read once."""
         for one in sorted(same, key=lambda one: one.place):
             source = self.known[one.place[0]]
-            try:
-                found = _read_features(source.folder, str(source.features))
-            except LOST:
+            found = _read_features(source.folder, str(source.features))
+            if found is None:
                 gone = f"{source.folder.uri} is there no more; it will be computed"
                 rows.postpone(one.image, SourceGoneError(gone))
                 continue
-            row = found.rows[one.place[1]]._replace(
+            known = found.rows[one.place[1]]
+            if known.sha256 != one.sha256:
+                rows.postpone(one.image, SourceGoneError(f"{source.folder.uri} has changed"))
+                continue
+            row = known._replace(
                 path=one.image.path,
                 label=one.image.label,
                 bytes=one.bytes,
@@ -318,6 +331,7 @@ class KnownContents:
             )
             rows.add(one.image, row, found.features[one.place[1]])
             rows.carried += 1
+            rows.processors.update(source.processor.split(SEVERAL))
 
 
 @dataclass(frozen=True)
@@ -327,12 +341,13 @@ class Same:
     image: Image
     bytes: int
     version: str | None
+    sha256: str
     place: tuple[int, int]
 
     @classmethod
-    def of(cls, image: Image, read: Content, place: tuple[int, int]) -> Same:
+    def of(cls, image: Image, read: Content, sha256: str, place: tuple[int, int]) -> Same:
         """Keep what a row needs of `read`, without its bytes."""
-        return cls(image, len(read.bytes), read.version, place)
+        return cls(image, len(read.bytes), read.version, sha256, place)
 
 
 @dataclass(frozen=True)
@@ -343,7 +358,7 @@ class _Features:
     features: NDArray[np.float32]
 
 
-def _settled(output: Folder, batch: str, extractor: str) -> Iterator[KnownPart]:
+def _settled(output: Folder, batch: str, extractor: str, images: str) -> Iterator[KnownPart]:
     """Yield the parts of the published run, or of the latest settled one of the extractor."""
     runs = output / f"{contract.results_folder(batch)}/{contract.RUNS}"
     pointer = read_published(output, batch)
@@ -351,16 +366,16 @@ def _settled(output: Folder, batch: str, extractor: str) -> Iterator[KnownPart]:
     for run in published + sorted(set(runs.folders()) - set(published), reverse=True):
         folder = runs / run
         receipt = _receipt(folder)
-        if receipt is None or receipt.extractor != extractor:
+        if receipt is None or (receipt.extractor, receipt.images) != (extractor, images):
             continue
-        try:
-            parts = tables.read_table(folder, contract.PARTS_FILE).to_pylist()
-        except LOST:
+        parts = _table(folder, contract.PARTS_FILE)
+        if parts is None:
             continue
         limit = receipt.settings.get("max_pixels")
-        for part in parts:
+        for part in parts.to_pylist():
             paths = part.get("first"), part.get("last")
-            yield KnownPart(folder, part["features"], part["rejects"], *paths, limit)
+            files = part["features"], part["rejects"]
+            yield KnownPart(folder, *files, *paths, limit, part["processor"])
         return
 
 
@@ -372,21 +387,20 @@ def _receipt(folder: Folder) -> RunReceipt | None:
         return None
 
 
-def _at_work(work: Folder, extractor: str) -> Iterator[KnownPart]:
+def _at_work(work: Folder, extractor: str, images: str) -> Iterator[KnownPart]:
     """Yield the parts that a run at work, or one that died, has written down."""
     folder = work / contract.PARTS
     with ThreadPoolExecutor(READERS) as pool:
         for part in pool.map(partial(_part, folder), folder.files()):
-            if part is not None and part.extractor == extractor:
-                limits = part.first, part.last, part.max_pixels
+            if part is not None and (part.extractor, part.images) == (extractor, images):
+                limits = part.first, part.last, part.max_pixels, part.processor
                 yield KnownPart(work, part.features, part.rejects, *limits)
 
 
 def _part(folder: Folder, name: str) -> PartReceipt | None:
-    content = folder.read_or_none(name)
     try:
-        return None if content is None else PartReceipt.from_json(content)
-    except (ValueError, KeyError, TypeError):  # of another version
+        return PartReceipt.from_json(folder.read(name))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # gone, or of another version
         return None
 
 
@@ -396,20 +410,31 @@ def _is_same(image: Image, row: tables.FeatureRow | tables.RejectRow) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _read_features(folder: Folder, name: str) -> _Features:
+def _read_features(folder: Folder, name: str) -> _Features | None:
     """Read a file of features; the next part's most often begin in the last one's file."""
-    table = tables.read_table(folder / contract.FEATURES, name)
+    table = _table(folder / contract.FEATURES, name, [*tables.FeatureRow._fields, "features"])
+    if table is None:
+        return None
     features = tables.as_matrix(table["features"])
     columns = table.select(tables.FeatureRow._fields).to_pydict().values()
     return _Features([tables.FeatureRow(*row) for row in zip(*columns, strict=True)], features)
 
 
-def _read_contents(folder: Folder, name: str) -> pa.Table:
-    """Read what the index of contents needs of a file, which is little of it."""
-    columns = ["sha256", "width", "height"]
-    if folder.is_local:
-        return parquet.read_table(Path(folder.uri) / name, columns=columns)
-    return tables.read_table(folder, name, columns)
+def _table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table | None:
+    """Read a table of another run; None where that has removed it meanwhile, or it is damaged."""
+    try:
+        if folder.is_local:  # of which it reads no more than the columns
+            table = parquet.read_table(Path(folder.uri) / name, columns=columns)
+        else:
+            table = tables.read_table(folder, name, columns)
+    except BusyError:
+        raise
+    except FileNotFoundError:
+        return None
+    except (OSError, pa.ArrowException, KeyError) as error:
+        LOGGER.warning("%s/%s cannot be read, and is computed anew: %s", folder.uri, name, error)
+        return None
+    return None if columns is not None and table.schema.names != columns else table
 
 
 @lru_cache(maxsize=64)

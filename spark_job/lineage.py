@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spark_job import contract, pca
+from spark_job.claims import parse_claim
 from spark_job.errors import UsageError
 from spark_job.models import DAMAGED, ModelCard, StoredModel, model_id, write_model
 from spark_job.moments import Moments
@@ -101,7 +102,8 @@ def merge_published(
     batches
         Names, each once.
     fallback_runs
-        By batch, the run whose moments are taken where no run of this extractor is published.
+        By batch, the run whose moments are taken where no run of this extractor is published, or
+        none that started later.
     own
         Of a run that is not published yet; its batch is not among `batches`.
 
@@ -306,6 +308,9 @@ def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) 
     """Find the run of a batch whose moments are to be taken."""
     published = published_receipt(output, batch)
     if published is not None and published.extractor == extractor:
+        # A run that has made its model the current one is published a moment later.
+        if fallback is not None and _started(output, batch, fallback) > published.started:
+            return fallback
         return published.run
     if fallback is not None:
         if contract.MOMENTS_FILE in (output / contract.run_folder(batch, fallback)).files():
@@ -320,6 +325,18 @@ def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) 
         f"the published run of batch {batch!r} has features of {published.extractor}, and not of "
         f"{extractor}: they do not mix; leave the batch out, or run it with that network"
     )
+
+
+def _started(output: Folder, batch: str, run: str) -> str:
+    """When a run started that has written its moments; empty where it is gone."""
+    folder = output / contract.run_folder(batch, run)
+    if contract.MOMENTS_FILE not in folder.files():
+        return ""
+    content = folder.read_or_none(contract.RUN)
+    if content is not None:
+        return RunReceipt.from_json(content, folder.uri).started
+    claim = parse_claim((output / contract.work_folder(batch, run)).read_or_none(contract.CLAIM))
+    return "" if claim is None else claim.started
 
 
 def _require_width(one: BatchMoments, merged: Moments | None) -> None:

@@ -99,7 +99,10 @@ class Listing:
     @property
     def mean_bytes(self) -> float:
         """Mean size of the images whose size is known; 0 where none is."""
-        return pc.mean(self.found["bytes"]).as_py() or 0.0
+        sizes = self.found["bytes"]
+        if len(self.order) < len(sizes):
+            sizes = sizes.take(pa.array(self.order))
+        return pc.mean(sizes).as_py() or 0.0
 
     @property
     def raw(self) -> Counter[str]:

@@ -20,7 +20,6 @@ from spark_job.receipts import (
     PartReceipt,
     add_digests,
     digest,
-    processor,
     versions,
 )
 
@@ -31,8 +30,12 @@ if TYPE_CHECKING:
     from spark_job.errors import RejectedImageError
     from spark_job.listing import Image
     from spark_job.networks import Card
-    from spark_job.objects import BusyError, Folder
+    from spark_job.objects import BusyError, Content, Folder
     from spark_job.tables import FeatureRow, PostponedRow, RejectRow
+
+
+SEVERAL = "; "
+"""Between the kinds of processors that computed a part."""
 
 
 class PartRows:
@@ -47,10 +50,11 @@ class PartRows:
     def __init__(self, features: NDArray[np.float32]) -> None:
         self._features = features
         self.rows: list[FeatureRow] = []
-        self.listed: list[tuple[str, str | None]] = []  # those rows' paths and versions as listed
         self.rejects: list[RejectRow] = []
+        self.listed: list[tuple[str, str | None]] = []  # paths and versions of both, as listed
         self.postponed: list[PostponedRow] = []
         self.carried = 0
+        self.processors: set[str] = set()  # kinds of those that computed all this
         self.seconds: dict[str, float] = defaultdict(float)
 
     @property
@@ -70,10 +74,13 @@ class PartRows:
         self.listed.append((image.path, image.version))
         self.rows.append(row)
 
-    def reject(self, image: Image, why: RejectedImageError) -> None:
-        """Add an image of no use."""
-        reasons = (why.stage, why.reason, why.detail)
-        self.rejects.append(tables.RejectRow(*_listed_as(image), *reasons))
+    def reject(self, image: Image, why: RejectedImageError, read: Content | None = None) -> None:
+        """Add an image of no use; of one that was `read`, the version that this is true of."""
+        self.listed.append((image.path, image.version))
+        known = _listed_as(image)
+        if read is not None:
+            known = (image.path, image.label, len(read.bytes), read.version)
+        self.rejects.append(tables.RejectRow(*known, why.stage, why.reason, why.detail))
 
     def postpone(self, image: Image, why: BusyError) -> None:
         """Add an image that was not given for now."""
@@ -92,11 +99,14 @@ class PartWriter:
         The network's.
     max_pixels
         More of them than this make a reject of an image.
+    images
+        The URI of the images.
     """
 
     work: Folder
     card: Card
     max_pixels: int
+    images: str
 
     def settle(self, part: int, rows: PartRows, clock: float) -> PartReceipt:
         """Write the tables of part number `part`, and then its receipt.
@@ -116,7 +126,7 @@ class PartWriter:
         rows.lap("write", clock)
         unsupported = [row.path for row in rows.rejects if row.reason == UNSUPPORTED]
         reasons = Counter(row.reason for row in rows.rejects if row.reason != UNSUPPORTED)
-        listed = rows.listed + [(row.path, row.version) for row in rows.rejects]
+        listed = rows.listed
         receipt = PartReceipt(
             part=part,
             attempt=attempt,
@@ -139,10 +149,11 @@ class PartWriter:
                 features=features_digest([row.path for row in rows.rows], rows.features),
             ),
             seconds={stage: round(value, 4) for stage, value in rows.seconds.items()},
-            processor=processor(),
+            processor=SEVERAL.join(sorted(rows.processors)),
             versions=versions(),
             extractor=self.card.extractor,
             max_pixels=self.max_pixels,
+            images=self.images,
             first=min((path for path, _ in listed), default=None),
             last=max((path for path, _ in listed), default=None),
         )

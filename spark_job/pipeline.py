@@ -44,6 +44,7 @@ from spark_job.listing import (
 from spark_job.moments import Moments
 from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
+from spark_job.parts import SEVERAL
 from spark_job.passes import (
     FeaturesFile,
     MomentsPass,
@@ -290,13 +291,13 @@ class _Work:
     def _carry_over(self, listing: Listing, limit: RejectLimit) -> _CarriedOver:
         """Copy what earlier runs of the batch know of its images."""
         work = self.claim.work
-        known = [] if self.settings.again else find_known(self.claim, self.card)
+        known = [] if self.settings.again else find_known(self.claim, self.card, self.images.uri)
         if not known:
             return _CarriedOver(listing, [], [])
         sizes = plan_parts(len(listing), self.engine.slots)
         digest = write_listing(work, listing, sizes)
         self.clock.lap("list and start")
-        carrying = CarryingPass(work, self.card, self.settings.max_pixels, known)
+        carrying = CarryingPass(work, self.card, self.settings.max_pixels, self.images.uri, known)
         found = self.engine.run("carry over", carrying, range(len(sizes)))
         unknown = [one.unknown(size) for one, size in zip(found, sizes, strict=True)]
         receipts = [one.receipt for one in found if one.receipt is not None]
@@ -312,7 +313,8 @@ class _Work:
         rest, work = carried.rest, self.claim.work
         if not len(rest):
             return EMPTY_DIGEST, []
-        require_readable(self.images, rest)
+        if not carried.receipts:  # else some could be read before, and what is left may be refused
+            require_readable(self.images, rest)
         planned = plan_parts(len(rest), self.engine.slots, rest.mean_bytes)
         sizes, order = spread(planned, self.engine.slots)
         folder = work / contract.REST if carried.parts else work
@@ -327,9 +329,10 @@ class _Work:
             carried.parts,
             self._index(carried.known),
         )
-        with Progress(sizes, work, sum(one.counts.listed for one in carried.receipts)) as progress:
+        before = sum(one.counts.listed for one in carried.receipts)
+        with Progress(sizes, work, before) as progress:
             receipts = self.engine.run("features", featurizer, order, progress, limit)
-        again = self._ask_again(featurizer, receipts, limit)
+        again = self._ask_again(featurizer, receipts, limit, before)
         require_all_read(again)
         return digest, receipts + again
 
@@ -346,7 +349,11 @@ class _Work:
         return KnownContents(self.claim.work, names, known)
 
     def _ask_again(
-        self, featurizer: Featurizer, receipts: list[PartReceipt], limit: RejectLimit
+        self,
+        featurizer: Featurizer,
+        receipts: list[PartReceipt],
+        limit: RejectLimit,
+        before: int,
     ) -> list[PartReceipt]:
         """Ask once more for the images that were not given, in parts of their own."""
         files = [one.postponed for one in receipts if one.postponed is not None]
@@ -366,7 +373,8 @@ class _Work:
             since=time(),
         )
         sizes = [sum(rows[number] for number in group) for group in groups]
-        with Progress(sizes, self.claim.work) as progress:
+        done = sum(one.counts.listed for one in receipts)
+        with Progress(sizes, self.claim.work, before + done) as progress:
             return self.engine.run(
                 "postponed features", second, range(len(groups)), progress, limit
             )
@@ -488,7 +496,7 @@ def _publish(claim: Claim, receipt: RunReceipt) -> None:
 
 def _processors(receipts: list[PartReceipt]) -> dict[str, int]:
     """Count the parts by the kind of processor that computed them; warn of several."""
-    kinds = Counter(receipt.processor for receipt in receipts)
+    kinds = Counter(kind for one in receipts for kind in one.processor.split(SEVERAL))
     if len(kinds) > 1:
         LOGGER.warning(
             "several kinds of processor computed this run (%s): features of the same image may "

@@ -116,8 +116,8 @@ def choose_model(models: Folder, model: str, started: str) -> ModelPointer | Non
     model
         The id.
     started
-        When the person asked, as `claims.now` tells it. Runs that started before do not move the
-        pointer any more.
+        When the person asked, as `claims.now` tells it. A run that started before, and fits a new
+        model from its batch alone, does not move the pointer any more.
 
     Returns
     -------

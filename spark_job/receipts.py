@@ -105,14 +105,14 @@ class PartReceipt:
     seconds
         Where its time went.
     processor
-        The kind of processor that computed it.
+        The kind of processor that computed it, or the kinds where it was carried over.
     versions
-        Of the packages that it was computed with.
+        Of the packages that it was computed, or carried over, with.
     postponed, busy
         Name of the file of images that the store did not give for now, if there are any, and how
         many for which reason. They are not counted, nor in the digests: another part has them.
-    extractor, max_pixels
-        By which its features and rejects came about.
+    extractor, max_pixels, images
+        By which its features and rejects came about, and the URI of the images.
     first, last
         The least and the greatest of its paths; None where it has no rows, or is of before.
     """
@@ -130,6 +130,7 @@ class PartReceipt:
     busy: dict[str, int] = field(default_factory=dict)
     extractor: str = ""
     max_pixels: int | None = None
+    images: str = ""
     first: str | None = None
     last: str | None = None
 

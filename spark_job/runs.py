@@ -249,7 +249,7 @@ def _clear(work: Folder) -> None:
 def _clean_after(claim: Claim, run: str, work: Folder) -> None:
     with locked_unless_alive(work) as ours:
         record = parse_claim(work.read_or_none(contract.CLAIM))
-        if not ours or (record is not None and record.extractor != claim.extractor):
+        if not ours or (record is not None and record.extractor not in ("", claim.extractor)):
             return
         results = claim.output / contract.run_folder(claim.batch, run)
         if results.read_or_none(contract.RUN) is None:

@@ -6,6 +6,7 @@ policy simulator (npm's ``@cloud-copilot/iam-simulate``) that runs beside the re
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import threading
@@ -100,10 +101,12 @@ class Simulator:
 
 
 def install() -> None:
-    """Install the simulator from its lock file, unless it is there."""
-    if not (PACKAGE / "node_modules" / "@cloud-copilot" / "iam-simulate").is_dir():
-        command = [str(NODE), str(NPM), "ci", "--no-audit", "--no-fund", "--silent"]
-        subprocess.run(command, cwd=PACKAGE, check=True)
+    """Install the simulator from its lock file, unless it is there; one process at a time."""
+    with (PACKAGE / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (PACKAGE / "node_modules" / "@cloud-copilot" / "iam-simulate").is_dir():
+            command = [str(NODE), str(NPM), "ci", "--no-audit", "--no-fund", "--silent"]
+            subprocess.run(command, cwd=PACKAGE, check=True)
 
 
 def role_policies(iam: Any, role: str) -> tuple[Policy, ...]:

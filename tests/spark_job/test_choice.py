@@ -223,6 +223,23 @@ def test_the_winner_may_not_be_published_yet(
     assert receipt.model.n == 4 + 5 + 5
 
 
+def test_an_update_that_was_not_published_yet_is_not_lost_to_the_run_before(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that grew has made its model the current one, and not yet itself the published."""
+    collection.run("a", pca="update")
+    plant(collection.root / "in/a", {"Lime": 2}, seed=91)
+
+    def die(*_: Any) -> None:
+        raise ConnectionAbortedError("the power is out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "publish", die)
+        with pytest.raises(ConnectionAbortedError):
+            collection.run("a", pca="update")
+    assert collection.run("b", pca="update").model.n == 6 + 5
+
+
 def test_a_fit_follows_nothing_and_of_two_the_later_started_stays(
     collection: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,9 +16,10 @@ from spark_job.decode import decode
 from spark_job.engines import Attempt
 from spark_job.errors import NoImagesError, RejectedImageError
 from spark_job.known import CarryingPass, KnownPart
+from spark_job.listing import list_images, write_listing
 from spark_job.networks import load_card
 from spark_job.networks.extractor import shared_extractor
-from spark_job.objects import LocalFolder, open_folder
+from spark_job.objects import LocalFolder, RefusedError, open_folder
 from spark_job.settings import JobSettings
 from tests.spark_job.inline import InlineEngine
 from tests.spark_job.jobs import read_json
@@ -224,6 +225,57 @@ def test_a_refused_read_is_tried_again(batch: Batch, monkeypatch: pytest.MonkeyP
     assert told(batch.run(**LIMITS).counts) == (10, 1, 6, 2, 1)
 
 
+def test_what_may_not_be_read_is_refused_again_and_no_more(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image of all, from the first run on: what is left of a rerun is refused, whole."""
+    read_once = LocalFolder.read_once
+
+    def refusing(folder: LocalFolder, name: str, **how: Any) -> Any:
+        if name == "Kiwi/Kiwi_000.jpg":
+            raise RefusedError("not you")
+        return read_once(folder, name, **how)
+
+    monkeypatch.setattr(LocalFolder, "read_once", refusing)
+    for again, computed, carried in ((True, 6, 0), (False, 0, 6)):
+        counts = batch.run(**LIMITS, again=again).counts
+        assert told(counts) == (10, computed, carried, 3, 1)
+        assert counts.rejects == {"refused": 1, "empty": 1, "too-large": 1}
+
+
+def test_a_reject_is_of_the_version_that_was_read(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the one that was listed a moment before, which may be restored."""
+    path = batch.images / "Kiwi/Kiwi_001.jpg"
+    good, times = path.read_bytes(), path.stat()
+
+    def break_it(*given: Any) -> str:
+        path.write_bytes(good[: len(good) // 2])
+        return write_listing(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_listing", break_it)
+        assert batch.run(**LIMITS, again=True).counts.rejects["truncated"] == 1
+    path.write_bytes(good)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert told(batch.run(**LIMITS).counts) == (10, 1, 6, 2, 1)
+
+
+def test_other_images_under_the_batchs_name_are_not_known(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of the wrong folder that died leaves nothing that the right one takes."""
+    other = tmp_path / "other"
+    shutil.copytree(batch.images, other)  # with the same sizes and times
+    settings: dict[str, Any] = {"output": str(tmp_path / "elsewhere"), **LIMITS}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline._Work, "_moments", _dies)
+        with pytest.raises(ConnectionAbortedError):
+            batch.run(images=str(other), **settings)
+    assert told(batch.run(**settings).counts) == (10, 7, 0, 2, 1)
+
+
 def test_what_a_run_that_died_had_finished_is_taken(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,27 +356,26 @@ def test_in_s3_a_version_is_an_etag(
 
 def test_a_part_is_looked_up_where_its_paths_may_be(tmp_path: Path) -> None:
     folder = open_folder(str(tmp_path))
-    part = KnownPart(folder, "f", None, "b/1", "d/9", None)
+    part = KnownPart(folder, "f", None, "b/1", "d/9", None, "abacus")
     assert part.may_hold("a", "b/1")
     assert part.may_hold("c", "c")
     assert not part.may_hold("a", "b/0")
     assert not part.may_hold("d/91", "z")
-    assert KnownPart(folder, "f", None, None, None, None).may_hold("a", "a")
+    assert not KnownPart(folder, "f", None, None, None, None, "abacus").may_hold("a", "a")
 
 
 def test_what_is_left_is_told_in_bits(batch: Batch) -> None:
     """Which is all that the driver hears of the matching, whatever the number of images."""
     (batch.images / "Kiwi/another.png").write_bytes(encoded(fruit(99)))
-    from spark_job.listing import list_images, write_listing
-
     work = open_folder(str(batch.output / "elsewhere"))
     listing = list_images(open_folder(str(batch.images)))
     write_listing(work, listing, [len(listing)])
     runs = open_folder(str(batch.output / "results/b/runs/r1"))
     names = sorted(runs.entries(), key=lambda entry: entry.name)
     files = [one.name for one in names if one.name.startswith(contract.FEATURES)]
-    parts = [KnownPart(runs, name.split("/")[1], None, None, None, None) for name in files]
-    carrying = CarryingPass(work, load_card(), 100_000, parts)
+    ends = "Kiwi", "Plum/z", None, "abacus"
+    parts = [KnownPart(runs, name.split("/")[1], None, *ends) for name in files]
+    carrying = CarryingPass(work, load_card(), 100_000, "images", parts)
     found = carrying(0, Attempt(0, lambda _: None))
     unknown = found.unknown(len(listing))
     paths = listing.rows(0, len(listing))["path"].to_pylist()
