@@ -61,7 +61,7 @@ def match(root: Folder, images: int) -> dict[str, float]:
         held = _peak()
         known = [_known(before, part, images) for part in range(parts)]
         card = replace(load_card(), features=FEATURES)
-        carrying = CarryingPass(work, card, 10**9, known)
+        carrying = CarryingPass(work, card, 10**9, "images", known)
         found = engine.run("carry over", carrying, range(parts))
         left = sum(int(one.unknown(size).sum()) for one, size in zip(found, sizes, strict=True))
         clock.lap("carry over")
@@ -94,7 +94,7 @@ def _write_known(folder: Folder, images: int, part: int, _attempt: Attempt) -> N
 def _known(folder: Folder, part: int, images: int) -> KnownPart:
     first, last = part * PART, min(images, (part + 1) * PART) - 1
     ends = _paths(first, first + 1)[0], _paths(last, last + 1)[0]
-    return KnownPart(folder, tables.part_name(part), None, *ends, None)
+    return KnownPart(folder, tables.part_name(part), None, *ends, None, "any")
 
 
 def _listing(images: int) -> Listing:

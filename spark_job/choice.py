@@ -30,7 +30,6 @@ from spark_job.models import (
 from spark_job.objects import BusyError, ConflictError
 from spark_job.pointers import ModelPointer, point, read_pointer, read_tagged_pointer
 from spark_job.receipts import to_json
-from spark_job.settings import DEFAULT_VARIANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +168,7 @@ def choose(
     if base is not None and settings.pca != "update":
         return Choice(base, True, current)
     others: dict[str, str] = {}
-    rule = settings.rule or {"variance": DEFAULT_VARIANCE}
+    rule = settings.rule or {"variance": settings.default_variance}
     standardize = settings.standardize is not False
     if base is not None:
         rule, standardize, others = base.card.rule, base.card.standardize, _others(settings, base)

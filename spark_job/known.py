@@ -400,7 +400,9 @@ def _at_work(work: Folder, extractor: str, images: str) -> Iterator[KnownPart]:
 def _part(folder: Folder, name: str) -> PartReceipt | None:
     try:
         return PartReceipt.from_json(folder.read(name))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # gone, or of another version
+    except BusyError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError):  # gone, or of another version
         return None
 
 

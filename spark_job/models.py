@@ -91,10 +91,9 @@ def read_model(models: Folder, model: str) -> StoredModel:
 
 def _read_calibration(folder: Folder) -> Calibration | None:
     """Read what the drift card is held against; None where an older Orchard stored the model."""
+    content = folder.read_or_none(contract.CALIBRATION)
     try:
-        return Calibration.from_fields(json.loads(folder.read(contract.CALIBRATION)))
-    except FileNotFoundError:
-        return None
+        return None if content is None else Calibration.from_fields(json.loads(content))
     except DAMAGED as error:
         LOGGER.warning(
             "%s in %s is damaged (%s): no advice", contract.CALIBRATION, folder.uri, error

@@ -51,6 +51,7 @@ class JobSettings:
     network: str = networks.DEFAULT
     manifest: str | None = None
     variance: float | None = None
+    default_variance: float = DEFAULT_VARIANCE
     components: int | None = None
     standardize: bool | None = None
     pca: str = "auto"
@@ -159,6 +160,14 @@ def make_parser() -> argparse.ArgumentParser:
         _optional(_number("variance", float, 0.0, 1.0, above=True)),
         "keep as many components as explain this share of the variance "
         f"(default {DEFAULT_VARIANCE:.2f})",
+        metavar="RATIO",
+    )
+    _add(
+        parser,
+        "default-variance",
+        _optional(_number("default-variance", float, 0.0, 1.0, above=True)),
+        "what a new model keeps where neither --variance nor --components is said; a model that is "
+        f"reused may be of another rule (default {DEFAULT_VARIANCE:.2f})",
         metavar="RATIO",
     )
     _add(

@@ -80,11 +80,15 @@ def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ..
                 is_name("$.settings.model", "$.checks.model", parts_of_a_name=3),
             ),
         ),
+        # What is not said is the job's --default-variance: a model that is reused has its own rule.
         Field(
             "variance",
-            config.variance,
+            NONE,
             "a number above 0 and at most 1",
-            _number("$.settings.variance", NumericGreaterThan=0, NumericLessThanEquals=1),
+            either(
+                _none("variance"),
+                _number("$.settings.variance", NumericGreaterThan=0, NumericLessThanEquals=1),
+            ),
         ),
         Field(
             "components",
@@ -246,7 +250,7 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
                 *({**neither(field.accepted), "Next": _refuser(field.name)} for field in fields),
                 {
                     "And": [
-                        {"Variable": "$.input.variance", "IsPresent": True},
+                        {"Variable": "$.settings.variance", "IsNumeric": True},
                         {"Variable": "$.settings.components", "IsNumeric": True},
                     ],
                     "Next": "RefuseTwoRules",
@@ -258,20 +262,6 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
                     ],
                     "Next": "RefuseModelAlone",
                 },
-                {
-                    "Variable": "$.settings.components",
-                    "IsNumeric": True,
-                    "Next": "LeaveVarianceOut",
-                },
-                # A model that is reused or updated has its own rule, which the deployment's need
-                # not be.
-                {
-                    "And": [
-                        {"Variable": "$.input.variance", "IsPresent": False},
-                        _one_of("$.settings.pca", ("reuse", "update")),
-                    ],
-                    "Next": "LeaveVarianceOut",
-                },
             ],
             "Default": then,
         },
@@ -281,17 +271,11 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
             "$.settings.model",
             "$.settings.pca",
         ),
-        "LeaveVarianceOut": {
-            "Type": "Pass",
-            "Result": NONE,
-            "ResultPath": "$.settings.variance",
-            "Next": then,
-        },
         "RefuseTwoRules": _refuse(
             refused,
             "variance is {} and components is {}; each says how many components to keep: say one"
             " of them.",
-            "$.input.variance",
+            "$.settings.variance",
             "$.settings.components",
         ),
         **{

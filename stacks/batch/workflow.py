@@ -97,7 +97,10 @@ class Workflow(Construct):
             **admit(config, topic, then="ChooseType"),
             **create_cluster(config, Stack.of(self).region, cluster.request, then="BeginJob"),
             **run_job(
-                config, _arguments(artifacts, storage.data), storage.logs, then="ReadReceipt"
+                config,
+                _arguments(config, artifacts, storage.data),
+                storage.logs,
+                then="ReadReceipt",
             ),
             **describe_failure(
                 config, data=storage.data, logs=storage.logs, then="TerminateFailedCluster"
@@ -203,7 +206,7 @@ def _spellings(extension: str) -> Iterator[str]:
     return map("".join, product(*((letter, letter.upper()) for letter in extension)))
 
 
-def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
+def _arguments(config: OrchardConfig, artifacts: Artifacts, data: aws_s3.IBucket) -> str:
     """Return the step's command line, whose reader is `spark_job.settings`."""
     bucket = f"'{data.bucket_name}'"
     command = (
@@ -231,6 +234,8 @@ def _arguments(artifacts: Artifacts, data: aws_s3.IBucket) -> str:
         "$.settings.model",
         "'--variance'",
         format_string("{}", "$.settings.variance"),
+        "'--default-variance'",
+        f"'{config.variance:g}'",
         "'--components'",
         format_string("{}", "$.settings.components"),
         "'--standardize'",

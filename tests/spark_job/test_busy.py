@@ -343,7 +343,9 @@ class TestJobs:
         done = parquet.read_table(tmp_path / "out/work/batch/r/features")
         assert set(done["label"].to_pylist()) == {"Plum"}
         disturbed.gate.rules = ()
-        assert pipeline.run(replace(settings, run="next")).counts.computed == 12
+        counts = pipeline.run(replace(settings, run="next")).counts
+        assert counts.featurized == 12
+        assert counts.carried_over, "what was read before is read no more"
 
     def test_credentials_that_expire_in_mid_run_end_it_soon(
         self, batch: str, disturbed: Disturbed, tmp_path: Path

@@ -50,6 +50,7 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
     "network": [(["--network", "resnet"], "resnet")],
     "manifest": [(["--manifest", "m.csv"], "m.csv")],
     "variance": [(["--variance", "0.9"], 0.9), (["--variance=1e-3"], 0.001)],
+    "default_variance": [(["--default-variance", "0.9"], 0.9)],
     "components": [(["--components", "200"], 200)],
     "standardize": [
         (["--standardize"], True),

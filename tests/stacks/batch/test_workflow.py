@@ -572,7 +572,7 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
     given = {
         "images": f"images/{CASES[name].given['batch']}/",
         "pca": "auto",
-        "variance": 0.8,
+        "variance": "none",
         "max_reject_rate": 0.05,
         "components": "none",
         "csv": False,
@@ -594,12 +594,9 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
     assert settings.images.startswith(settings.output + "/")
     assert (settings.batch, settings.run) == (given["batch"], "run-1")
     assert settings.model == (None if given["model"] == "none" else given["model"])
-    if given["pca"] in ("reuse", "update"):
-        assert settings.rule == {}, "the model has its own"
-    elif given["components"] == "none":
-        assert settings.rule == {"variance": given["variance"]}
-    else:
-        assert settings.rule == {"components": given["components"]}
+    said = {name: given[name] for name in ("variance", "components") if given[name] != "none"}
+    assert settings.rule == said, "what nobody said would refuse a model of another rule"
+    assert settings.default_variance == 0.8
     for name_of in (
         "pca",
         "max_reject_rate",
@@ -621,7 +618,7 @@ def test_an_execution_may_say_all_that_the_job_can_be_told(
     fields = {field.name for field in input_fields(fruits.stack.config, fruits.stack.storage.data)}
     options = {action.dest for action in make_parser()._actions} - {"help"}
     # The machine's own doing: where, under which name, and on which engine.
-    given_by_the_machine = {"output", "run", "engine", "master"}
+    given_by_the_machine = {"output", "run", "engine", "master", "default_variance"}
     given_by_the_machine |= {"billed_since", "nodes", "node_price", "primary_price"}
     assert fields - cluster - {"marker"} == options - given_by_the_machine
     step = json.dumps(definition["States"]["RunJob"]["Parameters"])
