@@ -26,6 +26,7 @@ from spark_job.models import (
     read_model,
     require_extractor,
     require_model,
+    write_model,
 )
 from spark_job.objects import BusyError, ConflictError
 from spark_job.pointers import ModelPointer, point, read_pointer, read_tagged_pointer
@@ -207,13 +208,18 @@ def adopt(choice: Choice, settings: JobSettings, claim: Claim) -> str | None:
     generation = choice.after.generation + 1
     ours = ModelPointer(card.model, claim.batch, claim.run, claim.started, generation)
     if settings.pca == "fit":
-        return point(models, ours).model
-    try:
-        models.swap(contract.CURRENT, to_json(asdict(ours)), choice.after.tag)
-    except ConflictError:
-        # Also where this run's own request was repeated and lost to itself.
-        return card.model if read_pointer(models, ModelPointer) == ours else None
-    return card.model
+        current = point(models, ours).model
+    else:
+        try:
+            models.swap(contract.CURRENT, to_json(asdict(ours)), choice.after.tag)
+        except ConflictError:
+            # Also where this run's own request was repeated and lost to itself.
+            if read_pointer(models, ModelPointer) != ours:
+                return None
+        current = card.model
+    # Nothing named it until now, and somebody may have removed it as a leftover.
+    write_model(claim.output, choice.model)
+    return current
 
 
 def _find_named(output: Folder, card: Card, name: str) -> StoredModel:
