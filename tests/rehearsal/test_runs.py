@@ -9,6 +9,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from rehearsal.aws.faults import Effect, Fault
@@ -113,7 +115,13 @@ def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
     tmp_path: Path,
 ) -> None:
     """The next one with a model that is named, which is that of another batch."""
-    put("driver-killed", photographs)
+    # More than one part, however few work at a time; bytes after a JPEG's end change no pixel.
+    copies = [
+        {f"copy {number}/{path}": content + b"%d" % number for path, content in photographs.items()}
+        for number in (1, 2)
+    ]
+    images = {**photographs, **copies[0], **copies[1]}
+    put("driver-killed", images)
 
     def kill() -> None:
         cloud.yarn.kill_container(container(cloud, driver=True))
@@ -141,10 +149,14 @@ def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
     outcome = cloud.wait(cloud.start_execution(given))
     assert outcome.status == "SUCCEEDED", outcome
     published = Published.of(cloud, "driver-killed", tmp_path)
-    reference.assert_same(published)
+    known = pa.array(sorted(photographs))
+    for table in ("features", "vectors"):
+        ours = getattr(published, table)
+        same = ours.filter(pc.is_in(ours["path"], known))
+        assert first_difference(getattr(reference, table), same) is None, table
     counts = published.receipt["counts"]
     assert counts["carried_over"] == done, "what was done was done"
-    assert counts["carried_over"] + counts["computed"] == len(photographs)
+    assert counts["carried_over"] + counts["computed"] == len(images)
     assert published.receipt["model"]["reused"]
     assert cloud.objects("work/driver-killed/") == []
 
