@@ -158,7 +158,9 @@ def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
     assert counts["carried_over"] == done, "what was done was done"
     assert counts["carried_over"] + counts["computed"] == len(images)
     assert published.receipt["model"]["reused"]
-    assert cloud.objects("work/driver-killed/") == []
+    # The dead run may be alive, as far as S3 tells in its first two minutes: it is left alone.
+    left = {key.split("/")[2] for key in cloud.objects("work/driver-killed/")}
+    assert left <= {arn.rpartition(":")[2]}
 
 
 def test_a_busy_s3_costs_time_and_nothing_else(
