@@ -114,12 +114,11 @@ def find_known(claim: Claim, card: Card, images: str) -> list[KnownPart]:
     images
         The URI of its images: what a run of other ones knew is not of use.
     """
-    settled = list(_settled(claim.output, claim.batch, card.extractor, images))
+    known = list(_settled(claim.output, claim.batch, card.extractor, images))
     batch = claim.output / f"{contract.WORK}/{claim.batch}"
-    runs = sorted(batch.folders(), reverse=True)
-    for run in runs:
-        settled.extend(_at_work(batch / run, card.extractor, images))
-    return settled
+    for run in sorted(batch.folders(), reverse=True):
+        known.extend(_at_work(batch / run, card.extractor, images))
+    return known
 
 
 @dataclass(frozen=True)
@@ -426,7 +425,8 @@ def _table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Ta
     """Read a table of another run; None where that has removed it meanwhile, or it is damaged."""
     try:
         if folder.is_local:  # of which it reads no more than the columns
-            table = parquet.read_table(Path(folder.uri) / name, columns=columns)
+            path = Path(folder.uri) / name
+            table = parquet.read_table(path, columns=columns, partitioning=None)
         else:
             table = tables.read_table(folder, name, columns)
     except BusyError:
