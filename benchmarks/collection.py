@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import BenchmarkError, measure
 from benchmarks.page import Section, Target, gigabytes, table
+from spark_job.contract import CURRENT, RUN, results_folder, run_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -154,9 +155,8 @@ def _job(what: str, images: Path, output: Path, *arguments: str) -> Timed:
         *("spark_job", "--images", str(images), "--output", str(output), *named, *arguments)
     )
     batch = arguments[arguments.index("--batch") + 1] if "--batch" in arguments else "batch"
-    results = output / "results" / batch
-    current = json.loads((results / "current.json").read_bytes())["run"]
-    counts = json.loads((results / "runs" / current / "run.json").read_bytes())["counts"]
+    current = json.loads((output / results_folder(batch) / CURRENT).read_bytes())["run"]
+    counts = json.loads((output / run_folder(batch, current) / RUN).read_bytes())["counts"]
     return Timed(what, run.seconds, counts["computed"], counts["carried_over"])
 
 

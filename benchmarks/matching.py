@@ -49,7 +49,7 @@ def main() -> None:
 def match(root: Folder, images: int) -> dict[str, float]:
     """Match so many images below `root` against the parts of one earlier run."""
     clock = Clock()
-    before, work = root / "before", root / "work"
+    before, work = root / "before", root / contract.WORK
     parts = -(-images // PART)
     with ProcessEngine(partial(int, 0)) as engine:
         engine.run("features", partial(_write_known, before, images), range(parts))
