@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
+from spark_job.findings.outliers import Far
+from spark_job.findings.survey import survey
 from spark_job.known import CarryingPass, ContentsPass, KnownContents, find_known
 from spark_job.lineage import BatchMoments
 from spark_job.listing import (
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from spark_job.claims import Claim
     from spark_job.drift import Calibration, DriftCard
     from spark_job.engines import Engine
+    from spark_job.findings.card import FindingsCard
+    from spark_job.findings.survey import Survey
     from spark_job.known import KnownPart
     from spark_job.listing import Listing
     from spark_job.models import StoredModel
@@ -207,6 +211,7 @@ class _Work:
         files = _accepted(self.claim.work, self.card, featurized.receipts)
         runs.copy_files(self.claim, files)
         calibrations = Calibrations(partial(self._calibrate, featurized))
+        survey = self._survey(featurized, moments)
         while True:
             choice = choose(
                 self.settings,
@@ -227,11 +232,12 @@ class _Work:
             drift = self._drift(choice, moments, vectors)
             self._write_vectors(vectors, choice.model)
             self._write_small_files(featurized, moments, contents, choice.model)
+            findings, found = self._settle_findings(survey, vectors)
             self.clock.lap("settle")
             told = self._told(choice, moments, vectors)
-            receipt = replace(self._receipt(featurized, told), drift=drift)
+            receipt = replace(self._receipt(featurized, told), drift=drift, findings=findings)
             write_receipt(self.claim.results, receipt)
-            runs.require_complete(self.claim, [*files, *_named(vectors)])
+            runs.require_complete(self.claim, [*files, *_named(vectors), *found])
             with runs.uninterrupted():
                 current = adopt(choice, self.settings, self.claim)
                 if current is not None:
@@ -417,11 +423,32 @@ class _Work:
         warn(card)
         return card
 
+    def _survey(self, featurized: _Featurized, moments: Moments) -> Survey | None:
+        """Look for what a person should look at; None where that is not asked for."""
+        if self.settings.findings == contract.NONE:
+            return None
+        names = [str(part.features) for part in featurized.parts]
+        found = survey(self.engine, self.claim.work, names, featurized.rows, moments)
+        self.clock.lap("findings")
+        return found
+
+    def _settle_findings(
+        self, survey: Survey | None, vectors: list[VectorsReceipt]
+    ) -> tuple[FindingsCard | None, list[tuple[str, str]]]:
+        """Write the findings' tables, and copy them into the run's folder."""
+        if survey is None:
+            return None, []
+        far = reduce(Far.merge, (one.far for one in vectors))
+        card, files = survey.settle(self.claim.work, {"extractor": self.card.extractor}, far)
+        runs.copy_files(self.claim, files)
+        return card, files
+
     def _project(self, featurized: _Featurized, choice: Choice) -> list[VectorsReceipt]:
         model = choice.model
         ids = {"extractor": self.card.extractor, "model": model.card.model}
         held = choice.reused and model.card.images != featurized.digests.images
-        projection = ProjectionPass(self.claim.work, [], model.pca, ids, drift=held)
+        far = None if model.calibration is None else model.calibration.far
+        projection = ProjectionPass(self.claim.work, [], model.pca, ids, drift=held, far=far)
         names = [str(part.features) for part in featurized.parts]
         vectors = project_files(self.engine, projection, names, featurized.rows)
         require_equal("vectors written", sum(one.rows for one in vectors), sum(featurized.rows))

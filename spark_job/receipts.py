@@ -24,6 +24,7 @@ from spark_job.contract import CONTRACT
 from spark_job.dollars import Dollars
 from spark_job.drift import DriftCard
 from spark_job.errors import UsageError
+from spark_job.findings.card import FindingsCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -196,7 +197,8 @@ class ModelReceipt:
 class RunReceipt:
     """What a settled run says of itself; ``run.json``.
 
-    `drift` is None where the model was fitted on this very batch.
+    `drift` is None where the model was fitted on this very batch, and `findings` where none were
+    asked for.
     """
 
     batch: str
@@ -220,6 +222,7 @@ class RunReceipt:
     versions: dict[str, str]
     dollars: Dollars | None = None
     drift: DriftCard | None = None
+    findings: FindingsCard | None = None
     contract: int = CONTRACT
 
     def to_json(self) -> bytes:
@@ -257,6 +260,8 @@ class RunReceipt:
         }
         if fields.get("dollars") is not None:
             kinds["dollars"] = Dollars
+        if fields.get("findings") is not None:
+            kinds["findings"] = FindingsCard
         for name, kind in kinds.items():
             fields[name] = kind(**fields[name])
         if fields.get("drift") is not None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
-from spark_job.contract import NONE, PCA
+from spark_job.contract import NONE, PCA, WHICH_FINDINGS
 from spark_job.engines import submitted
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class JobSettings:
     max_pixels: int = 64_000_000
     full_decode: bool = False
     again: bool = False
+    findings: str = WHICH_FINDINGS[0]
     csv: bool = False
     master: str = LOCAL
     billed_since: str | None = None
@@ -231,6 +232,14 @@ def make_parser() -> argparse.ArgumentParser:
         parser,
         "again",
         "compute every image anew, also those that earlier runs of the batch know",
+    )
+    _add(
+        parser,
+        "findings",
+        _choice("findings", WHICH_FINDINGS),
+        "all (default): also the tables of what a person should look at (copies, doubtful labels, "
+        "outliers, where to begin), and the report; none: leave them out",
+        metavar="all|none",
     )
     _add_flag(parser, "csv", "also write the vectors as one CSV")
     _add(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from spark_job.accounting import in_words as counts_in_words
 from spark_job.accounting import with_dots
 from spark_job.drift import in_words
+from spark_job.findings.card import in_words as findings_in_words
 
 if TYPE_CHECKING:
     from spark_job.drift import DriftCard
@@ -40,6 +41,7 @@ def summarize(receipt: RunReceipt) -> str:
         ("components", f"{model.k}, which keep {kept}"),
         ("model", f"{model.model} ({'reused' if model.reused else 'fitted on this batch'})"),
         *(_drift(drift) if drift is not None else []),
+        *([("findings", findings_in_words(receipt.findings))] if receipt.findings else []),
         (
             "speed",
             f"{receipt.images_per_second:,} images/s over {seconds['total']:.1f} s, "

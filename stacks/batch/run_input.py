@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_job import contract
-from spark_job.contract import IMAGES, NONE, PCA
+from spark_job.contract import IMAGES, NONE, PCA, WHICH_FINDINGS
 from stacks.states import either, failure, format_string, neither
 
 if TYPE_CHECKING:
@@ -128,6 +128,12 @@ def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ..
         ),
         _truth("allow_unsupported"),
         _truth("again"),
+        Field(
+            "findings",
+            WHICH_FINDINGS[0],
+            "one of " + ", ".join(WHICH_FINDINGS),
+            _one_of("$.settings.findings", WHICH_FINDINGS),
+        ),
         _truth("csv"),
         Field(
             "max_reject_rate",

@@ -254,6 +254,8 @@ def _arguments(config: OrchardConfig, artifacts: Artifacts, data: aws_s3.IBucket
         format_string("{}", "$.settings.allow_unsupported"),
         "'--again'",
         format_string("{}", "$.settings.again"),
+        "'--findings'",
+        "$.settings.findings",
         "'--csv'",
         format_string("{}", "$.settings.csv"),
         "'--billed-since'",

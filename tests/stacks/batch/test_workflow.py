@@ -79,6 +79,7 @@ REFUSED: dict[str, Case] = {
         ("a list of models", {"batch": "b", "pca": "reuse", "model": ["a"]}, ('model is ["a"];',)),
         ("an empty model", {"batch": "b", "pca": "reuse", "model": ""}, ('model is "";',)),
         ("a word for again", {"batch": "b", "again": "yes"}, ('again is "yes";',)),
+        ("some findings", {"batch": "b", "findings": "some"}, ('"some";', "one of all, none")),
         ("no variance", {"batch": "b", "variance": 0}, ("variance is 0;", "above 0")),
         ("too much variance", {"batch": "b", "variance": 1.01}, ("variance is 1.01;", "at most 1")),
         ("variance in words", {"batch": "b", "variance": "0.8"}, ('variance is "0.8";',)),
@@ -368,6 +369,7 @@ SUCCEEDED: dict[str, Case] = {
             "max_pixels": 12_000_000,
             "allow_unsupported": True,
             "again": True,
+            "findings": "none",
             "csv": True,
         }
     ),
@@ -582,6 +584,7 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "max_pixels": 64_000_000,
         "allow_unsupported": False,
         "again": False,
+        "findings": "all",
         "model": "none",
         **CASES[name].given,
     }
@@ -607,6 +610,7 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "max_pixels",
         "allow_unsupported",
         "again",
+        "findings",
     ):
         assert getattr(settings, name_of) == given[name_of], name_of
 
