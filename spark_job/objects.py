@@ -279,6 +279,18 @@ def open_folder(uri: str) -> Folder:
     return LocalFolder(path, path)
 
 
+def read_file(uri: str) -> bytes:
+    """Read one file that a person named: a local path or ``s3://bucket/key``.
+
+    Raises
+    ------
+    UsageError, OSError
+        See `open_folder` and `Folder.read`.
+    """
+    parent, _, name = uri.rpartition("/")
+    return open_folder(parent or ("/" if uri.startswith("/") else ".")).read(name)
+
+
 @dataclass(frozen=True)
 class LocalFolder(Folder):
     """A folder of this machine.
