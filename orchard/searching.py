@@ -18,7 +18,7 @@ from pyarrow import parquet
 from spark_job import contract, lineage
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError, UsageError
-from spark_job.formats import unsupported_by_name
+from spark_job.formats import UNSUPPORTED, unsupported_by_name
 from spark_job.models import require_model
 from spark_job.networks import find_card, load_network
 from spark_job.networks.extractor import Extractor
@@ -132,7 +132,7 @@ def read_picture(uri: str) -> bytes:
     """
     unsupported = unsupported_by_name(uri)
     if unsupported is not None:
-        raise UsageError(f"{uri} is no picture to search by: {unsupported.detail}")
+        raise _refusal(uri, unsupported)
     try:
         return read_file(uri, limit=MAX_BYTES)
     except FileNotFoundError:
@@ -159,7 +159,7 @@ def embed(space: Space, content: bytes, name: str) -> NDArray[np.float32]:
     try:
         decoded = decode(content, space.card, max_pixels=JobSettings.max_pixels)
     except RejectedImageError as reject:
-        raise UsageError(f"{name} is no picture to search by: {reject.detail}") from reject
+        raise _refusal(name, reject) from reject
     features = Extractor(space.card, load_network(space.card))(decoded.pixels)
     vector: NDArray[np.float32] = space.model.pca.project(features[np.newaxis])[0]
     return vector
@@ -198,6 +198,12 @@ def most_common_label(neighbours: Sequence[Neighbour]) -> tuple[str, int] | None
     """
     counts = Counter(one.label for one in neighbours if one.label is not None)
     return counts.most_common(1)[0] if counts else None
+
+
+def _refusal(name: str, reject: RejectedImageError) -> UsageError:
+    """Say why a picture is refused; of a kind that is not taken, that says what to do, too."""
+    remedy = "" if reject.reason == UNSUPPORTED else "; choose another picture"
+    return UsageError(f"{name} is no picture to search by: {reject.detail}{remedy}")
 
 
 def _require_comparable(runs: list[RunReceipt]) -> None:

@@ -250,7 +250,7 @@ class TestWhichBatches:
     ("name", "content", "sentence"),
     [
         ("photo.jpg", None, "there is no picture at"),
-        ("photo.jpg", b"", "photo.jpg is no picture to search by: the file has zero bytes"),
+        ("photo.jpg", b"", "is no picture to search by: the file has zero bytes; choose another"),
         ("photo.jpg", b"notes", "is no picture to search by: no image that is taken begins with"),
         ("photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", "a HEIF picture, which is not taken"),
         ("photo.nef", b"raw", "a camera's raw file (.nef), which is not taken"),
