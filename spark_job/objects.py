@@ -283,6 +283,18 @@ def open_folder(uri: str) -> Folder:
     return LocalFolder(path, path)
 
 
+def read_file(uri: str, *, limit: int | None = None) -> bytes:
+    """Read one file that a person named: a local path or ``s3://bucket/key``.
+
+    Raises
+    ------
+    UsageError, OSError, FileTooLargeError
+        See `open_folder` and `Folder.read`.
+    """
+    parent, _, name = uri.rpartition("/")
+    return open_folder(parent or ("/" if uri.startswith("/") else ".")).read(name, limit=limit)
+
+
 @dataclass(frozen=True)
 class LocalFolder(Folder):
     """A folder of this machine.

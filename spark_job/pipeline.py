@@ -25,6 +25,7 @@ from spark_job.accounting import (
 )
 from spark_job.choice import Calibrations, adopt, choose, find_current
 from spark_job.claims import now
+from spark_job.corrections import correct, read_corrections
 from spark_job.dollars import estimate
 from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
@@ -73,6 +74,7 @@ from spark_job.sketch import ContentSketch
 if TYPE_CHECKING:
     from spark_job.choice import Choice
     from spark_job.claims import Claim
+    from spark_job.corrections import Corrections
     from spark_job.drift import Calibration, DriftCard
     from spark_job.engines import Engine
     from spark_job.findings.card import FindingsCard
@@ -108,6 +110,7 @@ def run(settings: JobSettings) -> RunReceipt:
     clock = Clock()
     card, images, output = prepare(settings)
     require_folder(images)
+    corrections = None if settings.corrections is None else read_corrections(settings.corrections)
     claim = runs.claim_run(output, settings.batch, settings.run, images.uri, card.extractor)
     try:
         receipt = claim.settled
@@ -117,7 +120,8 @@ def run(settings: JobSettings) -> RunReceipt:
             with start_engine(
                 settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
             ) as engine:
-                receipt = _Work(settings, claim, images, card, engine, clock).settle()
+                work = _Work(settings, claim, images, corrections, card, engine, clock)
+                receipt = work.settle()
         else:
             LOGGER.info("run %s was settled before, and is published now", settings.run)
         _publish(claim, receipt)
@@ -200,6 +204,7 @@ class _Work:
     settings: JobSettings
     claim: Claim
     images: Folder
+    corrections: Corrections | None
     card: Card
     engine: Engine
     clock: Clock
@@ -274,7 +279,7 @@ class _Work:
         )
 
     def _featurize(self) -> _Featurized:
-        listing = _list(self.settings, self.images)
+        listing = _list(self.settings, self.images, self.corrections)
         LOGGER.info("%s images", f"{len(listing):,}")
         limits = partial(
             RejectLimit,
@@ -554,7 +559,7 @@ def _require_apart(images: Folder, output: Folder) -> None:
         )
 
 
-def _list(settings: JobSettings, folder: Folder) -> Listing:
+def _list(settings: JobSettings, folder: Folder, corrections: Corrections | None) -> Listing:
     if settings.manifest is None:
         listing = list_images(folder)
     else:
@@ -567,6 +572,13 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
             + "; Orchard takes JPEG, PNG, WebP, AVIF, BMP, GIF and TIFF files, in folders named by "
             "label"
         )
+    if corrections is not None:
+        listing = correct(listing, corrections)
+        if not len(listing):
+            raise NoImagesError(
+                f"the corrections {corrections.uri} drop all {listing.dropped:,} images of "
+                f"{settings.manifest or folder.uri}; leave out what is to stay"
+            )
     check_listed(listing, allow_unsupported=settings.allow_unsupported)
     return listing
 

@@ -74,6 +74,10 @@ class Counts:
         In formats that are not taken; `formats` has how many by the extensions of their names.
     ignored
         Files that are no images by their names, by extension; not among those listed.
+    dropped
+        Images that corrections took out of the batch; not among those listed.
+    relabelled
+        Images, of those listed, whose label is from corrections.
     """
 
     listed: int = 0
@@ -84,6 +88,8 @@ class Counts:
     rejects: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
+    relabelled: int = 0
 
     @property
     def featurized(self) -> int:

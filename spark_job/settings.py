@@ -50,6 +50,7 @@ class JobSettings:
     engine: str | None = None
     network: str = networks.DEFAULT
     manifest: str | None = None
+    corrections: str | None = None
     variance: float | None = None
     default_variance: float = DEFAULT_VARIANCE
     components: int | None = None
@@ -153,6 +154,14 @@ def make_parser() -> argparse.ArgumentParser:
         "manifest",
         _optional(_text),
         "CSV or Parquet with a column `path` (relative to --images), instead of listing",
+        metavar="URI",
+    )
+    _add(
+        parser,
+        "corrections",
+        _optional(_text),
+        "CSV with the columns path, action and label, as saved from a report: images to drop, and "
+        "images to relabel",
         metavar="URI",
     )
     _add(

@@ -19,6 +19,9 @@ def summarize(receipt: RunReceipt) -> str:
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
+    if counts.dropped or counts.relabelled:
+        corrected = f"{counts.dropped:,} dropped, {counts.relabelled:,} relabelled"
+        lines += [("corrected", corrected)]
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
     if counts.unsupported:
         formats = _by_name(with_dots(counts.formats))

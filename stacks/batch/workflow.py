@@ -246,6 +246,8 @@ def _arguments(config: OrchardConfig, artifacts: Artifacts, data: aws_s3.IBucket
         format_string("{}", "$.settings.full_decode"),
         "'--manifest'",
         "$.settings.manifest",
+        "'--corrections'",
+        "$.settings.corrections",
         "'--max-pixels'",
         format_string("{}", "$.settings.max_pixels"),
         "'--max-reject-rate'",

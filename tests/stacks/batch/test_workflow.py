@@ -105,6 +105,13 @@ REFUSED: dict[str, Case] = {
         ("an unknown network", {"batch": "b", "network": "vgg"}, ('"vgg";', "mobilenet_v2")),
         ("a manifest elsewhere", {"batch": "b", "manifest": "s3://x/m.csv"}, ("s3://x/m.csv",)),
         ("a manifest of no kind", {"batch": "b", "manifest": "m.txt"}, ("data bucket",)),
+        (
+            "corrections elsewhere",
+            {"batch": "b", "corrections": "s3://x/images/c.csv"},
+            ('corrections is "s3://x/images/c.csv"', "images/2026-11-20-corrections.csv"),
+        ),
+        ("corrections in words", {"batch": "b", "corrections": "drop it"}, ('"drop it"; allowed',)),
+        ("a list of corrections", {"batch": "b", "corrections": ["a"]}, ('corrections is ["a"];',)),
         ("too many pixels", {"batch": "b", "max_pixels": 10**10}, ("max_pixels is 10000000000;",)),
         ("a word for spot", {"batch": "b", "spot": "no"}, ('spot is "no";', "true or false")),
         ("nothing for spot", {"batch": "b", "spot": None}, ("spot is null;", "true or false")),
@@ -651,13 +658,22 @@ def test_a_published_batch_is_told_in_numbers(run: Run) -> None:
     assert "about 0.21 dollars (an estimate)" in with_dollars.asked(TELL)[-1]["Message"]
 
 
-def test_a_manifest_is_passed_on(run: Run, definition: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("field", "suffixes"), [("manifest", ["csv", "parquet"]), ("corrections", ["csv"])]
+)
+def test_a_file_of_the_data_bucket_is_passed_on(
+    run: Run, definition: dict[str, Any], field: str, suffixes: list[str]
+) -> None:
     bucket = run("the least input").output["results"].split("/")[2]
-    manifest = f"s3://{bucket}/images/b.csv"
-    outcome = execute(definition, {"batch": "b", "manifest": manifest}, GOOD)
-    (step,) = outcome.asked(RUN)
-    arguments = step["Step"]["HadoopJarStep"]["Args"]
-    assert arguments[arguments.index("--manifest") + 1] == manifest
+    for suffix in suffixes:
+        file = f"s3://{bucket}/images/b.{suffix}"
+        (step,) = execute(definition, {"batch": "b", field: file}, GOOD).asked(RUN)
+        arguments = step["Step"]["HadoopJarStep"]["Args"]
+        assert arguments[arguments.index(f"--{field}") + 1] == file
+    for wrong in (f"s3://{bucket}/images/b.txt", f"s3://{bucket}/results/b.csv"):
+        outcome = execute(definition, {"batch": "b", field: wrong}, GOOD)
+        assert outcome.status == "FAILED"
+        assert not outcome.asked(RUN)
 
 
 def test_the_job_may_read_its_failure_from_where_the_machine_looks(run: Run) -> None:
