@@ -16,6 +16,7 @@ from spark_job.errors import JobError, OutputRefusedError, UnavailableError
 from spark_job.objects import BusyError, ExpiredError, open_folder
 from spark_job.pipeline import run
 from spark_job.receipts import Failure
+from spark_job.report.making import report_after
 from spark_job.retries import lose_patience
 from spark_job.runs import State
 from spark_job.settings import parse_args
@@ -24,6 +25,7 @@ from spark_job.summary import summarize
 if TYPE_CHECKING:
     from types import FrameType
 
+    from spark_job.receipts import RunReceipt
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
@@ -65,8 +67,17 @@ def main() -> int:
             LOGGER.exception("what went wrong, for a bug report:")
         _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
         return JobError.exit_code
-    print(summarize(receipt))
+    print(summarize(receipt, _report(receipt)))
     return 0
+
+
+def _report(receipt: RunReceipt) -> str | None:
+    """Make the report of a run that is published; where it is."""
+    if receipt.findings is None:
+        return None
+    with suppress(KeyboardInterrupt):  # whoever does not want to wait for it
+        return report_after(open_folder(receipt.output), receipt.batch, receipt.run)
+    return None
 
 
 def _set_up_logging() -> None:

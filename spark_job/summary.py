@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from spark_job.receipts import RunReceipt
 
 
-def summarize(receipt: RunReceipt) -> str:
-    """Render counts, rejects by reason, components, speed, time per stage, where results are."""
+def summarize(receipt: RunReceipt, report: str | None = None) -> str:
+    """Render counts, rejects by reason, components, speed, time per stage, where results are.
+
+    `report` says where the report lies, if there is one.
+    """
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
@@ -62,6 +65,7 @@ def summarize(receipt: RunReceipt) -> str:
             )
         ]
     lines += [("results", receipt.results)]
+    lines += [("report", report)] if report is not None else []
     width = max(len(name) for name, _ in lines)
     return "\n".join(
         [f"Batch {receipt.batch}, run {receipt.run}"]
