@@ -20,6 +20,7 @@ ORDER = (
     "Poisonous images",
     "On a phone",
     "Batches that were run before",
+    "Findings and the report",
 )
 """Titles of the sections, as they follow each other."""
 
