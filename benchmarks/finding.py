@@ -35,8 +35,9 @@ MOST_SHARE = 0.15
 MOST_REPORT = 5_000_000
 """Bytes of a report of 20,000 images."""
 
-HEAPS = 1_000
-"""Things that the made-up pictures are of."""
+HEAPS, LATENT = 1_000, 24
+"""Things that the made-up pictures are of, and directions in which they differ: features of
+pictures vary along far fewer than there are numbers of."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,16 @@ def write_heaps(work: str, rows: int) -> None:
     """Write a features table of heaps of like pictures, and its moments."""
     width = load_card().features
     random = np.random.default_rng(11)
-    heaps = np.abs(random.standard_normal((HEAPS, width), np.float32))
+    heaps = random.standard_normal((HEAPS, LATENT), np.float32)
+    mixed = random.standard_normal((LATENT, width), np.float32) / np.sqrt(LATENT)
     schema = tables.features_schema(width)
     moments = Moments.empty(width)
     folder = open_folder(work)
     for part, size in enumerate(_sizes(rows)):
         heap = random.integers(0, HEAPS, size)
+        latent = heaps[heap] + 0.4 * random.standard_normal((size, LATENT), np.float32)
         noise = random.standard_normal((size, width), np.float32)
-        features = np.maximum(heaps[heap] + 0.5 * noise, 0)
+        features = np.maximum(latent @ mixed + 0.1 * noise + 0.3, 0)
         moments = moments.merge(Moments.of(features))
         paths = [f"heap-{one:04d}/{part:05d}-{row:04d}.jpg" for row, one in enumerate(heap)]
         labels = [path.partition("/")[0] for path in paths]
