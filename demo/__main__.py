@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from spark_job.errors import JobError, UsageError
 from spark_job.listing import require_folder
 from spark_job.objects import open_folder
 from spark_job.pipeline import prepare
-from spark_job.settings import parse_args
+from spark_job.settings import name_batch, parse_args
 
 OUTPUT = Path("out")
 """Below the current folder, which is the repository's where make is at work."""
@@ -29,7 +28,7 @@ def main() -> int:
     parser = _make_parser()
     asked, further = parser.parse_known_args()
     images = asked.images or str(OUTPUT / SYNTHETIC / contract.IMAGES)
-    batch = asked.batch or (_batch_name(images) if asked.images else SYNTHETIC)
+    batch = asked.batch or (name_batch(_expand(images)) if asked.images else SYNTHETIC)
     # A batch by itself has an output and a model of its own; those that share one compare.
     output = asked.output or str(OUTPUT / batch)
     arguments = [f"--images={_expand(images)}", f"--output={_expand(output)}", f"--batch={batch}"]
@@ -75,13 +74,6 @@ def _make_parser() -> argparse.ArgumentParser:
         help="a new model, or the output's (default: auto where --output is given, otherwise fit)",
     )
     return parser
-
-
-def _batch_name(images: str) -> str:
-    """Make a name of the folder's."""
-    folder = images if "://" in images else str(Path(images).expanduser().resolve())
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.rstrip("/").rpartition("/")[2])
-    return name.strip("-._")[:64] or "batch"
 
 
 def _expand(uri: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _OUT = Console(highlight=False)
 _ERR = Console(stderr=True, highlight=False)
+
+_SEPARATORS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+"""What would end a cell or a line inside of it."""
 
 
 def write(text: str) -> None:
@@ -45,7 +49,7 @@ def write_table(
     """
     if not _OUT.is_terminal:
         for row in (columns, *rows):
-            typer.echo("\t".join(row))
+            typer.echo("\t".join(cell.translate(_SEPARATORS) for cell in row))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
@@ -95,8 +99,23 @@ def counted(number: int, one: str, several: str | None = None) -> str:
 
 
 class Handler(logging.Handler):
-    """Says what the job's code logs."""
+    """Says what the job's code logs.
+
+    Parameters
+    ----------
+    debug
+        Whether to show where an error was met.
+    """
+
+    def __init__(self, *, debug: bool = False) -> None:
+        super().__init__()
+        self._debug = debug
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say one message."""
-        say(f"orchard: {record.getMessage()}")
+        if record.exc_info is None:
+            say(f"orchard: {record.getMessage()}")
+        elif self._debug:
+            say("".join(traceback.format_exception(record.exc_info[1])))
+        else:
+            say("orchard: `orchard --debug` and the same command show where, for a bug report")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from orchard.app import app
 from spark_job.objects import ExpiredError, Folder, NoSuchBucketError, ThrottledError
 from tests.orchard.command import orchard, refusal, start, succeed
 from tests.spark_job.jobs import REPOSITORY, environment_with
+from tests.spark_job.photographs import plant
 from tests.spark_job.published import publish_batch
 
 if TYPE_CHECKING:
@@ -36,10 +38,17 @@ def commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 COMMANDS = dict(commands(get_command(app)))
 
 
+WHOLE_JOBS = {("run",)}
+
+
+def marked(names: tuple[str, ...]) -> Any:
+    marks = [pytest.mark.job] if names in WHOLE_JOBS else []
+    return pytest.param(names, marks=marks, id=" ".join(names))
+
+
 @pytest.mark.parametrize(
     "names",
-    [names for names in COMMANDS if names != ("export",)],  # which needs a real network
-    ids=" ".join,
+    [marked(names) for names in COMMANDS if names != ("export",)],  # which needs a real network
 )
 def test_the_example_in_each_help_runs(
     local: Folder, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -51,7 +60,9 @@ def test_the_example_in_each_help_runs(
     fruits = local / "fruits"
     model = publish_batch(fruits, "monday").model.model
     publish_batch(fruits, "tuesday", fit=True)
-    monkeypatch.chdir(local.uri.removesuffix("/out"))
+    place = Path(local.uri).parent
+    plant(place / "photographs" / "july", {"Kiwi": 4, "Plum": 4})
+    monkeypatch.chdir(place)
     succeed(*shlex.split(example.replace("3f2a91c0", model[:8]))[1:])
 
 
@@ -60,6 +71,39 @@ def test_it_is_an_entry_point_of_the_package() -> None:
     module, _, name = project["project"]["scripts"]["orchard"].partition(":")
     assert callable(getattr(import_module(module), name))
     assert project["tool"]["uv"]["build-backend"]["module-name"] == ["spark_job", "orchard"]
+
+
+def test_shells_complete_commands_and_the_jobs_options() -> None:
+    script = start("--show-completion", "bash", environment={"SHELL": "/bin/bash"})
+    assert "_ORCHARD_COMPLETE=complete_bash" in script.stdout
+    for words, meant in (("orchard ru", "run"), ("orchard run --standard", "--standardize")):
+        done = subprocess.run(
+            [sys.executable, "-m", "orchard"],
+            cwd=REPOSITORY,
+            env=environment_with(
+                {
+                    "_ORCHARD_COMPLETE": "complete_bash",
+                    "COMP_WORDS": words,
+                    "COMP_CWORD": str(len(words.split()) - 1),
+                }
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == [meant], done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m orchard run --help | head -1",
+        shell=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
 
 
 def test_as_a_process_data_goes_to_stdout_and_the_rest_to_stderr(local: Folder) -> None:
