@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import traceback
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,6 +25,9 @@ _ERR = Console(stderr=True, highlight=False)
 _SEPARATORS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 """What would end a cell or a line inside of it."""
 
+_BLOCK = 1_000
+"""Lines that are written at a time."""
+
 
 def write(text: str) -> None:
     """Write a line of data."""
@@ -33,6 +37,20 @@ def write(text: str) -> None:
 def write_json(content: Any) -> None:
     """Write data as JSON."""
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_records(records: Iterable[dict[str, Any]]) -> None:
+    """Write data as a JSON array, object by object as they come."""
+    before = "["
+    for record in records:
+        typer.echo(before + json.dumps(record, ensure_ascii=False, allow_nan=False), nl=False)
+        before = ",\n "
+    typer.echo("[]" if before == "[" else "]")
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at what is written."""
+    return _OUT.is_terminal
 
 
 def write_table(
@@ -47,9 +65,12 @@ def write_table(
     numbers
         The columns that are aligned on the right.
     """
-    if not _OUT.is_terminal:
-        for row in (columns, *rows):
-            typer.echo("\t".join(cell.translate(_SEPARATORS) for cell in row))
+    if not is_terminal():
+        lines = (
+            "\t".join(cell.translate(_SEPARATORS) for cell in row) for row in chain([columns], rows)
+        )
+        while block := list(islice(lines, _BLOCK)):
+            typer.echo("\n".join(block))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:

@@ -161,6 +161,16 @@ class Folder(ABC):
         """
 
     @abstractmethod
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Read `length` bytes of the file `name` from `start` on, all of which it has.
+
+        Raises
+        ------
+        OSError
+            Where they cannot be read; FileNotFoundError where there is no such file.
+        """
+
+    @abstractmethod
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
         """Read the file `name` as it is now, without asking again.
 
@@ -311,6 +321,12 @@ class LocalFolder(Folder):
     def read(self, name: str, *, limit: int | None = None) -> bytes:
         """Read the file `name`; see `Folder.read`."""
         return self._read(name, limit).bytes
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Read a range of the file `name`; see `Folder.read_range`."""
+        with Path(self.path, name).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
 
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
         """Read the file `name` as it is now; see `Folder.read_once`."""

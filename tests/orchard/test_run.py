@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.main import get_command
@@ -136,9 +136,8 @@ def test_home_is_put_in_behind_an_equals_sign(place: Path, monkeypatch: pytest.M
 
 class TestOptions:
     def test_the_command_takes_every_option_of_the_job(self) -> None:
-        taken = {
-            name for parameter in get_command(app).commands["run"].params for name in parameter.opts
-        }
+        commands: Any = get_command(app)
+        taken = {name for option in commands.commands["run"].params for name in option.opts}
         known = {name for action in make_parser()._actions for name in action.option_strings}
         assert known - taken - {"-h", "--help"} == {"--images"}
 
