@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import export, models, prune, run, sql
+from orchard.commands import batches, export, models, prune, run, sql
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -64,6 +64,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", epilog=run.EXAMPLE)(run.run)
+app.command("batches", epilog=batches.BATCHES_EXAMPLE)(batches.batches)
+app.command("show", epilog=batches.SHOW_EXAMPLE)(batches.show)
+app.command("rejects", epilog=batches.REJECTS_EXAMPLE)(batches.rejects)
 app.command("sql", epilog=sql.EXAMPLE)(sql.sql)
 app.add_typer(models.app, name="models")
 app.command("export", epilog=export.EXAMPLE)(export.export)

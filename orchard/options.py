@@ -1,12 +1,15 @@
 """Options that several commands take, and what they mean."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchard.collection import batch_names
 from spark_job import contract
-from spark_job.errors import UsageError
+from spark_job.errors import JobError, UsageError
 from spark_job.objects import Folder, open_folder
 
 ENVIRONMENT = "ORCHARD_OUTPUT"
@@ -26,6 +29,28 @@ Output = Annotated[
         help=f"Where results and models lie, local or s3:// (default: ./{RESULTS_HERE}, or what "
         "`make demo` made).",
         show_default=False,
+    ),
+]
+
+
+def _complete_batch(context: typer.Context, incomplete: str) -> list[str]:
+    """Name the batches that a shell may mean, where that takes no time."""
+    output = context.params.get("output") or os.environ.get(ENVIRONMENT)
+    if "://" in (output or ""):
+        return []
+    with suppress(JobError, OSError):
+        names = batch_names(open_root(output))
+        return [name for name in names if name.startswith(incomplete)]
+    return []
+
+
+Batch = Annotated[
+    str,
+    typer.Argument(
+        metavar="BATCH",
+        help="The batch's name.",
+        show_default=False,
+        autocompletion=_complete_batch,
     ),
 ]
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 from pyarrow import dataset, fs
 
 from spark_job import contract
-from spark_job.errors import UsageError
+from spark_job.errors import JobError, UsageError
 from spark_job.lineage import READS
 from spark_job.pointers import BatchPointer, read_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from spark_job.objects import Entry, Folder
 
@@ -100,6 +100,40 @@ class Tables:
         schema = _unified(name, [(one.batch, schema) for one, schema in reversed(newest)])
         every = [fragment for several in fragments for fragment in several]
         return dataset.FileSystemDataset(every, schema, kind, filesystem=fs.LocalFileSystem())
+
+    def rows(self, name: str, wanted: Any = None) -> Iterator[dict[str, Any]]:
+        """Read rows of a table, those for which an expression is true, a few at a time.
+
+        Raises
+        ------
+        OSError, JobError
+            Where they cannot be read.
+        """
+        try:
+            for batch in self.open(name).to_batches(filter=wanted):
+                yield from batch.to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            self.explain(error)
+
+    def explain(self, error: Exception) -> NoReturn:
+        """Raise what went wrong while the tables were read, by what Arrow or DuckDB say of it.
+
+        Raises
+        ------
+        OSError
+            That reading a file ended with.
+        JobError
+            Where a file has gone, or is damaged.
+        """
+        met = self.failures[0] if self.failures else error
+        told = " ".join(str(met).split()).rstrip(".")
+        if isinstance(met, FileNotFoundError) or "No such file" in told:
+            raise JobError(f"a run was removed while it was read ({told}); ask again") from error
+        if isinstance(met, OSError) and not isinstance(met, pa.ArrowException):
+            raise met
+        raise JobError(
+            f"a table cannot be read ({told}); run its batch again with --again"
+        ) from error
 
     def _fragment(self, kind: Any, one: PublishedRun, entry: Entry) -> Any:
         of = (dataset.field("batch") == one.batch) & (dataset.field("run") == one.run)

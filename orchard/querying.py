@@ -171,17 +171,9 @@ def _in_sentences(tables: Tables, query: str) -> Iterator[None]:
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        met = tables.failures[0] if tables.failures else error
-        if isinstance(met, FileNotFoundError) or "No such file" in str(met):
-            told = f"a run was removed while it was read ({_words(met)}); ask again"
-            raise JobError(told) from error
-        if met is not error:
-            raise met from error
-        if isinstance(error, pa.ArrowException) or "reading the stream" in str(error):
-            told = f"a table cannot be read ({_words(error)}); run its batch again with --again"
-            raise JobError(told) from error
-        if isinstance(error, OSError):
-            raise
+        read = not isinstance(error, duckdb.Error) or "reading the stream" in str(error)
+        if read or tables.failures:
+            tables.explain(error)
         if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
             raise JobError(f"{_words(error)}; ask for less, or with a limit") from error
         raise UsageError(f"{_words(error)}; {_remedy(error, tables, query)}") from error

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 
 def summarize(receipt: RunReceipt) -> str:
-    """Render counts, rejects by reason, components, speed, time per stage, where results are."""
+    """Render what `facts` gives."""
+    lines = facts(receipt)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(
+        [f"Batch {receipt.batch}, run {receipt.run}"]
+        + [f"  {name:<{width}}  {text}" for name, text in lines]
+    )
+
+
+def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
+    """Tell counts, rejects by reason, components, speed, time per stage, where results are."""
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
@@ -56,12 +66,7 @@ def summarize(receipt: RunReceipt) -> str:
                 f"{cost.hours:.2f} h at {cost.per_hour:.2f} an hour",
             )
         ]
-    lines += [("results", receipt.results)]
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(
-        [f"Batch {receipt.batch}, run {receipt.run}"]
-        + [f"  {name:<{width}}  {text}" for name, text in lines]
-    )
+    return [*lines, ("results", receipt.results)]
 
 
 def _drift(card: DriftCard) -> list[tuple[str, str]]:

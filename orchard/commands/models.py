@@ -7,6 +7,7 @@ import numpy as np
 import typer
 
 from orchard import console
+from orchard.collection import current_models
 from orchard.options import Batches, Json, Output, open_root, split_names
 from spark_job import contract, lineage, reprojection
 from spark_job import models as store
@@ -15,7 +16,7 @@ from spark_job.errors import UsageError
 from spark_job.models import ModelCard
 from spark_job.objects import Folder
 from spark_job.pca import PCAModel
-from spark_job.pointers import ModelPointer, choose_model, read_pointer
+from spark_job.pointers import ModelPointer, choose_model
 from spark_job.receipts import RunReceipt
 from spark_job.settings import DEFAULT_VARIANCE
 
@@ -48,7 +49,7 @@ Model = Annotated[
 def list_models(output: Output = None, json: Json = False) -> None:
     """List the stored models, and which batches' vectors are of each."""
     root = open_root(output)
-    current = _pointers(root)
+    current = current_models(root)
     published = lineage.published_receipts(root)
     rows = [
         _Listed(
@@ -87,7 +88,7 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
     root = open_root(output)
     extractor, found = store.find_model(root, model)
     stored = store.require_model(root, extractor, found)
-    pointer = _pointers(root)[extractor]
+    pointer = current_models(root)[extractor]
     vectors_of = _batches_of(lineage.published_receipts(root), extractor, found)
     if json:
         told = asdict(stored.card) | {
@@ -302,11 +303,6 @@ def _one_extractor(receipts: dict[str, RunReceipt], network: str | None) -> str:
             "name batches of one of them"
         )
     return next(iter(batches))
-
-
-def _pointers(root: Folder) -> dict[str, ModelPointer | None]:
-    models = root / contract.MODELS
-    return {name: read_pointer(models / name, ModelPointer) for name in models.folders()}
 
 
 def _generation(pointer: ModelPointer | None, model: str) -> int | None:

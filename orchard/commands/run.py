@@ -13,6 +13,8 @@ from orchard.job_options import read_settings, take_job_options
 from orchard.options import ENVIRONMENT, RESULTS_HERE, Json, expand
 from spark_job import contract
 from spark_job.__main__ import execute
+from spark_job.errors import UsageError
+from spark_job.listing import require_folder
 from spark_job.objects import open_folder
 from spark_job.receipts import Failure, RunReceipt
 from spark_job.settings import name_batch
@@ -65,9 +67,14 @@ def run(
         "output": expand(output or RESULTS_HERE),
         "batch": name_batch(images) if batch is None else batch,
     }
-    outcome = execute(read_settings(required, options))
+    settings = read_settings(required, options)
+    try:
+        require_folder(open_folder(images))  # before a failed run is noted anywhere
+    except UsageError as error:
+        raise UsageError(_without_option(str(error))) from error
+    outcome = execute(settings)
     if isinstance(outcome, Failure):
-        console.say(f"orchard: error: {outcome.message.replace('--images', 'DIR')}")
+        console.say(f"orchard: error: {_without_option(outcome.message)}")
         raise typer.Exit(outcome.exit_code)
     if outcome is None:  # it was interrupted when all was published
         return
@@ -77,6 +84,11 @@ def run(
         console.write(summarize(outcome))
     if open_report:
         _open_report(outcome)
+
+
+def _without_option(sentence: str) -> str:
+    """Call the images' folder what this command calls it."""
+    return sentence.replace("--images", "DIR")
 
 
 def _open_report(receipt: RunReceipt) -> None:

@@ -73,10 +73,16 @@ def test_it_is_an_entry_point_of_the_package() -> None:
     assert project["tool"]["uv"]["build-backend"]["module-name"] == ["spark_job", "orchard"]
 
 
-def test_shells_complete_commands_and_the_jobs_options() -> None:
+def test_shells_complete_commands_options_of_the_job_and_batches(local: Folder) -> None:
+    for batch in ("apples", "plums"):
+        publish_batch(local, batch)
     script = start("--show-completion", "bash", environment={"SHELL": "/bin/bash"})
     assert "_ORCHARD_COMPLETE=complete_bash" in script.stdout
-    for words, meant in (("orchard ru", "run"), ("orchard run --standard", "--standardize")):
+    for words, meant in (
+        ("orchard ru", "run"),
+        ("orchard run --standard", "--standardize"),
+        ("orchard show ap", "apples"),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "orchard"],
             cwd=REPOSITORY,
@@ -85,6 +91,7 @@ def test_shells_complete_commands_and_the_jobs_options() -> None:
                     "_ORCHARD_COMPLETE": "complete_bash",
                     "COMP_WORDS": words,
                     "COMP_CWORD": str(len(words.split()) - 1),
+                    "ORCHARD_OUTPUT": local.uri,
                 }
             ),
             capture_output=True,

@@ -122,6 +122,11 @@ def test_what_cannot_be_run_is_one_sentence_and_the_jobs_code(
     assert sentence.format(place=place) in refusal("run", *arguments, code=code)
 
 
+def test_a_folder_that_is_not_there_leaves_nothing_behind(place: Path) -> None:
+    refusal("run", "nowhere")
+    assert [path.name for path in place.iterdir()] == ["photographs"]
+
+
 def test_a_mistyped_option_is_told() -> None:
     result = orchard("run", "photographs", "--varience", "0.9")
     assert result.exit_code == 2
@@ -162,13 +167,16 @@ class TestOptions:
             seen.append(settings)
 
         monkeypatch.setattr("orchard.commands.run.execute", stop)
+        monkeypatch.setattr("orchard.commands.run.require_folder", lambda _: None)
         succeed("run", "s3://fruits/july", "--output", "s3://fruits/out", *words)
         required = ["--images=s3://fruits/july", "--output=s3://fruits/out", "--batch=july"]
         assert seen == [parse_args([*required, *words])]
 
     def test_the_output_is_named_by_option_or_environment(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        (tmp_path / "july").mkdir()
+        monkeypatch.chdir(tmp_path)
         seen: list[str] = []
         monkeypatch.setattr(
             "orchard.commands.run.execute", lambda settings: seen.append(settings.output)
