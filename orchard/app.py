@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import batches, export, models, prune, run, sql
+from orchard.commands import batches, doctor, export, models, prune, run, sql
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -69,6 +69,7 @@ app.command("show", epilog=batches.SHOW_EXAMPLE)(batches.show)
 app.command("rejects", epilog=batches.REJECTS_EXAMPLE)(batches.rejects)
 app.command("sql", epilog=sql.EXAMPLE)(sql.sql)
 app.add_typer(models.app, name="models")
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("prune", epilog=prune.EXAMPLE)(prune.prune)
 

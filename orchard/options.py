@@ -20,6 +20,18 @@ RESULTS_HERE = "orchard-results"
 DEMO = "out"
 """Where `make demo` puts an output for what it draws, below the current folder."""
 
+NewOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="ROOT",
+        envvar=ENVIRONMENT,
+        help="Where results and models of all batches that are to compare lie, local or s3:// "
+        f"(default: ./{RESULTS_HERE}).",
+        show_default=False,
+    ),
+]
+
 Output = Annotated[
     str | None,
     typer.Option(

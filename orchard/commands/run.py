@@ -10,7 +10,7 @@ import typer
 
 from orchard import console
 from orchard.job_options import read_settings, take_job_options
-from orchard.options import ENVIRONMENT, RESULTS_HERE, Json, expand
+from orchard.options import RESULTS_HERE, Json, NewOutput, expand
 from spark_job import contract
 from spark_job.__main__ import execute
 from spark_job.errors import UsageError
@@ -33,17 +33,7 @@ def run(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            metavar="ROOT",
-            envvar=ENVIRONMENT,
-            help="Where results and models of all batches that are to compare lie, local or s3:// "
-            f"(default: ./{RESULTS_HERE}).",
-            show_default=False,
-        ),
-    ] = None,
+    output: NewOutput = None,
     batch: Annotated[
         str | None,
         typer.Option(

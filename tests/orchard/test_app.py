@@ -113,6 +113,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == ""
 
 
+def test_a_package_that_is_missing_is_a_sentence() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; from orchard.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("orchard: error: something is missing that Orchard needs (")
+    assert "Traceback" not in done.stderr
+
+
 def test_as_a_process_data_goes_to_stdout_and_the_rest_to_stderr(local: Folder) -> None:
     model = publish_batch(local, "apples").model.model
     done = start(
