@@ -21,6 +21,7 @@ from benchmarks.order import run_engines, run_scale, sizes_of
 from benchmarks.page import Context, put_into, render
 from benchmarks.phone import phone_section, run_on_phone
 from benchmarks.photographs import photographs_section, run_photographs
+from benchmarks.planning import planning_section, run_planning
 from benchmarks.poison import poison_section, run_poison
 from benchmarks.report import engines_section, scale_section
 from benchmarks.rows import require_space
@@ -105,6 +106,10 @@ def _collection(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> S
     return collection_section(run_collection(given, subsets))
 
 
+def _planning(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> Section:
+    return planning_section(run_planning(given, subsets))
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "engines": _engines,
     "scale": _scale,
@@ -113,10 +118,11 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "poison": _poison,
     "phone": _phone,
     "collection": _collection,
+    "plan": _planning,
 }
 """What can be measured by itself, in the order in which it is."""
 
-IMAGES_FOR = {"engines", "s3", "poison", "collection"}
+IMAGES_FOR = {"engines", "s3", "poison", "collection", "plan"}
 
 PHOTOGRAPHS_FOR = {"photographs", "phone"}
 
@@ -150,6 +156,9 @@ def _check(arguments: argparse.Namespace, available: int) -> None:
     if "collection" in chosen:
         size = arguments.collection_images
         _check_size("--collection-images", size, available, arguments.images)
+    if "plan" in chosen:
+        for size in arguments.plan_images:
+            _check_size("--plan-images", size, available, arguments.images)
     if "poison" in chosen:
         size = arguments.poison_images
         _check_size("--poison-images", size, available, arguments.images)
@@ -232,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     number("--small", default=300, help="images of the small batch on processes")
     number("--collection-images", default=20_000, help="images of a batch that is run again")
     sizes("--match-images", default=[1_000_000, 10_000_000], help="images that are all known")
+    sizes("--plan-images", default=[2_000, 20_000], help="images of batches that are planned first")
     number("--poison-images", default=5_000, help="images of a run of which one is poisonous")
     number("--rounds", default=2, help="how often the job and the ceiling, or the gate, take turns")
     number(

@@ -20,6 +20,7 @@ ORDER = (
     "Poisonous images",
     "On a phone",
     "Batches that were run before",
+    "How far the plan is off",
 )
 """Titles of the sections, as they follow each other."""
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import batches, doctor, export, models, prune, run, sql
+from orchard.commands import batches, doctor, export, models, plan, prune, run, sql
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -63,6 +63,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("plan", epilog=plan.EXAMPLE)(plan.make_plan)
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("batches", epilog=batches.BATCHES_EXAMPLE)(batches.batches)
 app.command("show", epilog=batches.SHOW_EXAMPLE)(batches.show)

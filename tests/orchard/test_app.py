@@ -38,7 +38,7 @@ def commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 COMMANDS = dict(commands(get_command(app)))
 
 
-WHOLE_JOBS = {("run",)}
+WHOLE_JOBS = {("run",), ("plan",)}
 
 
 def marked(names: tuple[str, ...]) -> Any:
