@@ -24,7 +24,7 @@ from spark_job.summary import summarize
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("deploying", "operating", "results", "rehearsal")),
+    *(f"docs/{name}.md" for name in ("commands", "deploying", "operating", "results", "rehearsal")),
 )
 README = "\n".join((REPOSITORY / page).read_text("utf-8") for page in PAGES)
 PYTHON = ".venv/bin/python"

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.main import get_command
 
-from orchard.app import app
+from orchard.app import EPILOG, INTERRUPTED, app
+from spark_job.errors import JobError
 from spark_job.objects import ExpiredError, Folder, NoSuchBucketError, ThrottledError
+from spark_job.settings import EPILOG as SETTINGS_EPILOG
 from tests.orchard.command import orchard, refusal, start, succeed
 from tests.spark_job.jobs import REPOSITORY, environment_with
 from tests.spark_job.photographs import plant
@@ -64,6 +66,31 @@ def test_the_example_in_each_help_runs(
     plant(place / "photographs" / "july", {"Kiwi": 4, "Plum": 4})
     monkeypatch.chdir(place)
     succeed(*shlex.split(example.replace("3f2a91c0", model[:8]))[1:])
+
+
+class TestPage:
+    """``docs/commands.md``, where all of it is in one place."""
+
+    PAGE = (REPOSITORY / "docs" / "commands.md").read_text("utf-8")
+
+    def test_it_has_every_command(self) -> None:
+        rows = re.findall(r"^\| `orchard ([a-z ]+?)(?: [A-Z]+)?` \|", self.PAGE, re.MULTILINE)
+        assert set(map(tuple, map(str.split, rows))) == set(COMMANDS)
+
+    def test_it_has_every_exit_code(self) -> None:
+        codes = {int(code) for code in re.findall(r"^\| (\d+) \|", self.PAGE, re.MULTILINE)}
+        kinds: list[type[JobError]] = [JobError, *kinds_of(JobError)]
+        known = {kind.exit_code for kind in kinds}
+        assert codes == {0, INTERRUPTED, *known}
+        for code in codes:
+            assert re.search(rf"\b{code} ", EPILOG), code
+            assert re.search(rf"^  {code} ", SETTINGS_EPILOG, re.MULTILINE), code
+
+
+def kinds_of(error: type[JobError]) -> Iterator[type[JobError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from kinds_of(kind)
 
 
 def test_it_is_an_entry_point_of_the_package() -> None:
