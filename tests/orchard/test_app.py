@@ -68,6 +68,11 @@ def test_the_example_in_each_help_runs(
     succeed(*shlex.split(example.replace("3f2a91c0", model[:8]))[1:])
 
 
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_speaks_to_programs(names: tuple[str, ...]) -> None:
+    assert "--json" in [option for one in COMMANDS[names].params for option in one.opts]
+
+
 class TestPage:
     """``docs/commands.md``, where all of it is in one place."""
 
