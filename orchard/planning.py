@@ -24,8 +24,9 @@ from pyarrow import parquet
 
 from spark_job import pipeline, prices
 from spark_job.dollars import SHUT_DOWN_SECONDS
+from spark_job.engines.processes import cores
 from spark_job.errors import NoImagesError, UsageError
-from spark_job.listing import list_images, require_folder
+from spark_job.listing import SMALL_PART, list_images, require_folder
 from spark_job.objects import open_folder
 from spark_job.receipts import processor
 from spark_job.settings import JobSettings
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from spark_job.receipts import RunReceipt
 
 SAMPLE = 192
-"""Pictures that are measured, of small ones."""
+"""Pictures that are measured, of small ones; more where there are many cores."""
+
+PER_CORE = 8
+"""Least pictures of each core."""
 
 SAMPLE_BYTES = 300_000_000
 """About how much of them, of large ones."""
@@ -292,7 +296,7 @@ def _choose(listing: Listing, sample: int | None) -> pa.Table:
     """Choose pictures at even distances in the order of paths, so that each label has its share."""
     if sample is None:
         affordable = int(SAMPLE_BYTES / max(listing.mean_bytes, 1.0))
-        sample = max(FEWEST, min(SAMPLE, affordable))
+        sample = _evenly(max(FEWEST, min(max(SAMPLE, PER_CORE * cores()), affordable)), cores())
     size = min(sample, len(listing))
     middles = (np.arange(size) + 0.5) * len(listing) / size
     wanted = np.zeros(len(listing), dtype=bool)
@@ -300,11 +304,17 @@ def _choose(listing: Listing, sample: int | None) -> pa.Table:
     return listing.only(wanted).rows(0, size)
 
 
+def _evenly(sample: int, workers: int) -> int:
+    """Round down to one part for each of several workers, so that they end together."""
+    each = max(1, sample // workers)
+    return workers * min(each, SMALL_PART) if workers > 1 else sample
+
+
 def _measured(
     listing: Listing, chosen: pa.Table, receipt: RunReceipt, imported: float, listed: float
 ) -> Measured:
     """Divide what the sample's run took into what grows with a batch and what does not."""
-    size, cores = len(chosen), receipt.engine.slots
+    size, slots = len(chosen), receipt.engine.slots
     work = receipt.seconds_in_workers
     mean, of_sample = listing.mean_bytes, pc.mean(chosen["bytes"]).as_py() or 0.0
     scale = mean / of_sample if mean and of_sample else 1.0
@@ -314,14 +324,14 @@ def _measured(
         if stage not in BY_PART
     }
     growing = sum(seconds for stage, seconds in work.items() if stage not in BY_PART)
-    start = imported + receipt.seconds["total"] - growing / min(cores, size)
+    start = imported + receipt.seconds["total"] - growing / min(slots, size)
     return Measured(
         images=len(listing),
         bytes=round(mean * len(listing)),
         listing=listed,
         sample=size,
         featurized=receipt.counts.featurized,
-        cores=cores,
+        cores=slots,
         processor=processor(),
         start=start,
         per_image=per_image,

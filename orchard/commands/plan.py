@@ -52,7 +52,7 @@ def make_plan(
         typer.Option(
             metavar="N",
             min=2,
-            help="Measure so many pictures (default: 32 to 192, by their size).",
+            help="Measure so many pictures (default: 32 to 192, by their size and the cores).",
             show_default=False,
         ),
     ] = None,

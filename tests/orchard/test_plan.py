@@ -19,12 +19,13 @@ from orchard.planning import (
     Cluster,
     Measured,
     _choose,
+    _evenly,
     plan,
     primary_type,
 )
 from spark_job import prices
 from spark_job.dollars import SHUT_DOWN_SECONDS
-from spark_job.listing import label_of, list_images
+from spark_job.listing import label_of, list_images, plan_parts
 from spark_job.objects import open_folder
 from tests.orchard.command import refusal, succeed
 from tests.spark_job.photographs import plant
@@ -132,12 +133,23 @@ def test_the_sample_is_spread_over_the_labels_and_smaller_of_large_pictures(tmp_
     listing = list_images(open_folder(str(tmp_path)))
     chosen = _choose(listing, 10)["path"].to_pylist()
     assert Counter(map(label_of, chosen)) == {"Fig": 2, "Kiwi": 6, "Plum": 2}
-    assert len(_choose(listing, None)) == 100
+    assert len(_choose(listing, None)) == 100, "all"
     for number in range(3):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
         with (tmp_path / f"{number}.jpg").open("r+b") as file:
             file.truncate(4_000_000_000)
     assert len(_choose(list_images(open_folder(str(tmp_path))), None)) == 32
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 8, 64])
+@pytest.mark.parametrize("sample", [32, 100, 192, 512])
+def test_each_worker_gets_one_part_of_the_sample_and_all_end_together(
+    sample: int, workers: int
+) -> None:
+    parts = plan_parts(_evenly(sample, workers), workers)
+    assert len(parts) == workers
+    assert len(set(parts)) == 1
+    assert _evenly(sample, 1) == sample
 
 
 @pytest.mark.job
