@@ -21,6 +21,7 @@ ORDER = (
     "On a phone",
     "Batches that were run before",
     "Findings and the report",
+    "How far the plan is off",
 )
 """Titles of the sections, as they follow each other."""
 

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 
 def summarize(receipt: RunReceipt, report: str | None = None) -> str:
-    """Render counts, rejects by reason, components, speed, time per stage, where results are.
+    """Render what `facts` gives, and where the report lies, if there is one."""
+    lines = facts(receipt) + ([("report", report)] if report is not None else [])
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(
+        [f"Batch {receipt.batch}, run {receipt.run}"]
+        + [f"  {name:<{width}}  {text}" for name, text in lines]
+    )
 
-    `report` says where the report lies, if there is one.
-    """
+
+def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
+    """Tell counts, rejects by reason, components, speed, time per stage, where results are."""
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
@@ -64,13 +71,7 @@ def summarize(receipt: RunReceipt, report: str | None = None) -> str:
                 f"{cost.hours:.2f} h at {cost.per_hour:.2f} an hour",
             )
         ]
-    lines += [("results", receipt.results)]
-    lines += [("report", report)] if report is not None else []
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(
-        [f"Batch {receipt.batch}, run {receipt.run}"]
-        + [f"  {name:<{width}}  {text}" for name, text in lines]
-    )
+    return [*lines, ("results", receipt.results)]
 
 
 def _drift(card: DriftCard) -> list[tuple[str, str]]:
