@@ -61,6 +61,21 @@ def _roles(scope: Scope) -> Sequence[Statement]:
             {"ArnEquals": {"iam:PolicyARN": _EMR_POLICY}},
         ),
         allow("PassRoles", ["iam:PassRole"], roles, _passed_to(*_PASSED_TO)),
+        # Of the stack's people; an administrator attaches them.
+        allow(
+            "Policies",
+            [
+                "iam:CreatePolicy",
+                "CreatePolicyVersion",
+                "DeletePolicy",
+                "DeletePolicyVersion",
+                "GetPolicy",
+                "GetPolicyVersion",
+                "ListEntitiesForPolicy",
+                "ListPolicyVersions",
+            ],
+            scope.arns("iam", "policy/{prefix}*"),
+        ),
         # It bears its role's name.
         allow(
             "Profiles",

@@ -49,6 +49,11 @@ UNUSED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ),
         "TableInput.StorageDescriptor.SchemaReference": ("glue:GetSchemaVersion",),
     },
+    "AWS::IAM::ManagedPolicy": {
+        "Groups": ("iam:AttachGroupPolicy", "iam:DetachGroupPolicy"),
+        "Roles": ("iam:AttachRolePolicy", "iam:DetachRolePolicy"),
+        "Users": ("iam:AttachUserPolicy", "iam:DetachUserPolicy"),
+    },
     "AWS::IAM::Policy": {
         "Groups": ("iam:DeleteGroupPolicy", "iam:GetGroupPolicy", "iam:PutGroupPolicy"),
         "Users": ("iam:DeleteUserPolicy", "iam:GetUserPolicy", "iam:PutUserPolicy"),

@@ -26,6 +26,9 @@ PCA: Final = ("auto", "fit", "reuse", "update")
 WHICH_FINDINGS: Final = ("all", NONE)
 """Of what a person should look at in a batch."""
 
+LONGEST_BATCH: Final = 64
+"""Characters of a batch's name."""
+
 IMAGES: Final = "images"
 WORK: Final = "work"
 RESULTS: Final = "results"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
-from spark_job.contract import NONE, PCA, WHICH_FINDINGS
+from spark_job.contract import LONGEST_BATCH, NONE, PCA, WHICH_FINDINGS
 from spark_job.engines import submitted
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 DEFAULT_VARIANCE = 0.80
 
 LOCAL = "local[*,4]"
-
-LONGEST_BATCH = 64
-"""Characters of a batch's name."""
 
 EPILOG = """\
 Every option also has a form with a value, for callers that cannot leave one out: --csv false,

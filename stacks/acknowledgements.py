@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aws_cdk import Acknowledgment, Stack, Token, Validations
 
 from spark_job import contract
+from spark_job.deployed import EMR_LOGS
 from stacks.config import asset_prefix
 from stacks.grants import OUTPUTS
 
@@ -175,7 +176,39 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
                 "The executions of the stack's own state machine, named after batches yet to come.",
             ),
         ]
-    return found
+    return [*found, *_of_people(stack, here, clusters)]
+
+
+def _of_people(stack: PipelineStack, here: str, clusters: str) -> Sequence[Finding]:
+    """Return the findings of the policies for people."""
+    data, logs = (_id(bucket) for bucket in (stack.storage.data, stack.storage.logs))
+    machine = _id(stack.workflow.state_machine)
+    evidence = {
+        "*": "ListClusters, which takes no resource; reading only.",
+        clusters: "A cluster's id is not known before it exists; limited by the stack's tag.",
+        f"arn:<AWS::Partition>:cloudformation:{here}:stack/{stack.stack_name}/*": (
+            "The stack itself, whose ARN ends in an id of CloudFormation's."
+        ),
+        f"arn:<AWS::Partition>:states:{here}:execution:<{machine}.Name>:*": (
+            "The executions of the stack's own state machine, named after batches yet to come."
+        ),
+        f"arn:<AWS::Partition>:kms:{here}:key/*": (
+            "Whichever key the objects of one bucket are encrypted with, through S3 alone."
+        ),
+        **{
+            f"<{data}.Arn>/{folder}/*": "The objects under one prefix of the stack's own bucket."
+            for folder in (contract.IMAGES, *OUTPUTS)
+        },
+        **{
+            f"<{logs}.Arn>/{folder}/*": "Logs, named after clusters and applications; reading only."
+            for folder in (EMR_LOGS.rstrip("/"), contract.SPARK_EVENTS)
+        },
+    }
+    return [
+        Finding(policy, _resource(pattern), why)
+        for policy in (stack.people.viewers, stack.people.operators)
+        for pattern, why in evidence.items()
+    ]
 
 
 def _or_name(value: str, pseudo: str) -> str:

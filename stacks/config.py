@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_type_hints
 
 from spark_job.contract import IMAGES, PCA, READY
+from spark_job.deployed import cluster_name_prefix
 from stacks.emr.instances import NodeShape, fitting, is_graviton
 from stacks.knobs import (
     Check,
@@ -325,15 +326,6 @@ class OrchardConfig:
     def deletes_data(self) -> bool:
         """Whether both keys are turned, so that the buckets go with the stack."""
         return self.removal_policy == "destroy" and self.delete_data
-
-
-def cluster_name_prefix(stack_name: str) -> str:
-    """Return what the names of a stack's clusters begin with, and no other stack's do.
-
-    A slash cannot occur in a stack's name, so ``orchard/Fruits/`` is never a prefix of another
-    stack's clusters, which events can then tell apart by name alone.
-    """
-    return f"orchard/{stack_name}/"
 
 
 def asset_prefix(stack_name: str) -> str:

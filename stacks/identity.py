@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from aws_cdk import Stack, aws_iam
 from constructs import Construct
 
+from spark_job.deployed import EMR_LOGS as EMR_LOGS
+
 if TYPE_CHECKING:
     from stacks.config import OrchardConfig
 
-EMR_LOGS: Final = "emr/"
 SPOT_ROLE: Final = "AWSServiceRoleForEC2Spot"
 USE_KEY: Final = (
     "kms:Decrypt",

@@ -52,7 +52,13 @@ def undelivered_events(scope: Construct, construct_id: str) -> aws_sqs.Queue:
 
 
 class Monitoring(Construct):
-    """Alarms, a dashboard and, when an address is configured, a monthly budget."""
+    """Alarms, a dashboard and, when an address is configured, a monthly budget.
+
+    Attributes
+    ----------
+    budget
+        The budget's name; None where there is none.
+    """
 
     def __init__(
         self,
@@ -125,8 +131,9 @@ class Monitoring(Construct):
         for alarm in alarms:
             alarm.add_alarm_action(to_topic)
         _dashboard(self, state_machine, bucket, alarms)
+        self.budget: str | None = None
         if config.alert_email is not None:
-            _budget(self, config, config.alert_email)
+            self.budget = _budget(self, config, config.alert_email).ref
 
 
 def _alarm(
@@ -231,7 +238,7 @@ def _of_runs(statistic: str, *names: str) -> list[cloudwatch.IMetric]:
     ]
 
 
-def _budget(scope: Construct, config: OrchardConfig, address: str) -> None:
+def _budget(scope: Construct, config: OrchardConfig, address: str) -> aws_budgets.CfnBudget:
     def alert(kind: str, percent: int) -> aws_budgets.CfnBudget.NotificationWithSubscribersProperty:
         return aws_budgets.CfnBudget.NotificationWithSubscribersProperty(
             notification=aws_budgets.CfnBudget.NotificationProperty(
@@ -245,7 +252,7 @@ def _budget(scope: Construct, config: OrchardConfig, address: str) -> None:
             ],
         )
 
-    aws_budgets.CfnBudget(
+    return aws_budgets.CfnBudget(
         scope,
         "Budget",
         budget=aws_budgets.CfnBudget.BudgetDataProperty(

@@ -16,12 +16,13 @@ from aws_cdk import (
     aws_ssm,
 )
 
-from spark_job import __version__
+from spark_job import __version__, contract, deployed
 from stacks import grants
 from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
 from stacks.batch.catalog import Catalog
 from stacks.batch.registrar import Registrar
+from stacks.batch.run_input import bounds_of
 from stacks.batch.trigger import Trigger
 from stacks.batch.workflow import Workflow
 from stacks.config import STACK_TAG, OrchardConfig, asset_prefix, check_region
@@ -30,6 +31,7 @@ from stacks.emr.watch import Watch
 from stacks.identity import Identity
 from stacks.monitoring import Monitoring, alert_topic, undelivered_events
 from stacks.network import Network
+from stacks.people import People
 from stacks.storage import Storage
 
 if TYPE_CHECKING:
@@ -137,6 +139,14 @@ class PipelineStack(Stack):
             topic=self.topic,
             bucket=self.storage.data,
         )
+        self.people = People(
+            self,
+            "People",
+            data=self.storage.data,
+            logs=self.storage.logs,
+            machine=machine,
+            budget=self.monitoring.budget,
+        )
 
         self._grant()
         self.network.log_flows_to(self.storage.logs)
@@ -219,11 +229,23 @@ class PipelineStack(Stack):
             self.export_value(value)
 
     def _outputs(self) -> None:
-        CfnOutput(self, "DataBucket", value=self.storage.data.bucket_name)
-        CfnOutput(self, "LogBucket", value=self.storage.logs.bucket_name)
-        CfnOutput(self, "Database", value=self.catalog.database)
-        CfnOutput(self, "StateMachine", value=self.workflow.state_machine.state_machine_arn)
-        CfnOutput(self, "Version", value=__version__)  # which `orchard` holds against its own
+        """Say what the command `orchard` finds everything by."""
+        outputs = {
+            deployed.DATA_BUCKET: self.storage.data.bucket_name,
+            deployed.LOG_BUCKET: self.storage.logs.bucket_name,
+            deployed.DATABASE: self.catalog.database,
+            deployed.STATE_MACHINE: self.workflow.state_machine.state_machine_arn,
+            deployed.VERSION: __version__,
+            deployed.CONTRACT: str(contract.CONTRACT),
+            deployed.RUN_INPUT: bounds_of(self.config).to_json(),
+            deployed.MONTHLY_BUDGET: str(self.config.monthly_budget_usd),
+            deployed.OPERATOR_POLICY: self.people.operators.managed_policy_arn,
+            deployed.VIEWER_POLICY: self.people.viewers.managed_policy_arn,
+        }
+        if self.monitoring.budget is not None:
+            outputs[deployed.BUDGET] = self.monitoring.budget
+        for name, value in outputs.items():
+            CfnOutput(self, name, value=value)
 
 
 def key_parameter(stack_id: str) -> str:

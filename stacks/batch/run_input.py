@@ -10,11 +10,26 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from spark_job import contract
-from spark_job.contract import IMAGES, NONE, PCA, WHICH_FINDINGS
+from spark_job import run_input
+from spark_job.contract import IMAGES, NONE
+from spark_job.run_input import (
+    MODEL_ALONE,
+    NAME_IN_WORDS,
+    NO_BATCH,
+    NOT_ALLOWED,
+    TWO_RULES,
+    UNKNOWN_FIELD,
+    Bounds,
+    Choice,
+    File,
+    Folder,
+    Name,
+    Number,
+    Truth,
+    Whole,
+)
 from stacks.states import either, failure, format_string, neither
 
 if TYPE_CHECKING:
@@ -24,12 +39,7 @@ if TYPE_CHECKING:
     from stacks.states import State, States
 
 _NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "._-"
-NAME_IN_WORDS: Final = "letters, digits, dots, underscores and hyphens, first a letter or digit"
 REFUSED: Final = "InputRefused"
-NETWORKS: Final = tuple(
-    sorted(card.parent.name for card in Path(contract.__file__).parent.glob("networks/*/card.json"))
-)
-"""The networks that are shipped with the job."""
 
 
 @dataclass(frozen=True)
@@ -53,103 +63,25 @@ class Field:
     computed: bool = False
 
 
-def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ...]:
-    """Return the allow-list: an execution can say this, within these bounds, and no more."""
-    return (
-        Field(
-            "batch",
-            "",
-            f"up to 64 {NAME_IN_WORDS}",
-            is_name("$.settings.batch", "$.checks.batch"),
-        ),
-        Field(
-            "images",
-            format_string(f"{IMAGES}/{{}}/", "$.batch"),
-            f"a folder of the data bucket, from {IMAGES}/ to a last slash, such as"
-            f" {IMAGES}/2026-11-20/",
-            _all({"Variable": "$.settings.images", "StringMatches": f"{IMAGES}/*/"}),
-            computed=True,
-        ),
-        Field("pca", config.pca, "one of " + ", ".join(PCA), _one_of("$.settings.pca", PCA)),
-        Field(
-            "model",
-            NONE,
-            "the id of a model, with pca reuse",
-            _all(
-                {"Variable": "$.settings.model", "IsString": True},
-                is_name("$.settings.model", "$.checks.model", parts_of_a_name=3),
-            ),
-        ),
-        # What is not said is the job's --default-variance: a model that is reused has its own rule.
-        Field(
-            "variance",
-            NONE,
-            "a number above 0 and at most 1",
-            either(
-                _none("variance"),
-                _number("$.settings.variance", NumericGreaterThan=0, NumericLessThanEquals=1),
-            ),
-        ),
-        Field(
-            "components",
-            NONE,
-            "a whole number from 1 to 100000",
-            either(_none("components"), _whole("components", 1, 100_000)),
-        ),
-        _truth("standardize"),
-        Field(
-            "network",
-            NONE,
-            "one of " + ", ".join(NETWORKS),
-            _one_of("$.settings.network", (NONE, *NETWORKS)),
-        ),
-        _truth("full_decode"),
-        _file("manifest", data, "CSV or Parquet", "2026-11-20.csv", ("csv", "parquet")),
-        _file("corrections", data, "CSV", "2026-11-20-corrections.csv", ("csv",)),
-        Field(
-            "max_pixels",
-            NONE,
-            "a whole number from 1 to 1000000000",
-            either(_none("max_pixels"), _whole("max_pixels", 1, 1_000_000_000)),
-        ),
-        _truth("allow_unsupported"),
-        _truth("again"),
-        Field(
-            "findings",
-            WHICH_FINDINGS[0],
-            "one of " + ", ".join(WHICH_FINDINGS),
-            _one_of("$.settings.findings", WHICH_FINDINGS),
-        ),
-        _truth("csv"),
-        Field(
-            "max_reject_rate",
-            config.max_reject_rate,
-            "a number from 0 to 1",
-            _number(
-                "$.settings.max_reject_rate", NumericGreaterThanEquals=0, NumericLessThanEquals=1
-            ),
-        ),
-        Field(
-            "core_instances",
-            config.core_instances,
-            f"a whole number from 1 to {config.max_core_instances}",
-            _all({"Variable": "$.checks.core_instances", "BooleanEquals": True}),
-        ),
-        Field(
-            "instance_type",
-            config.types[0],
-            "one of " + ", ".join(config.types),
-            _one_of("$.settings.instance_type", config.types),
-        ),
-        Field(
-            "spot",
-            config.spot,
-            "true or false",
-            _all({"Variable": "$.settings.spot", "IsBoolean": True}),
-        ),
-        # Which write of the _READY marker started the execution; the trigger fills it in.
-        Field("marker", "", "a text", _all({"Variable": "$.settings.marker", "IsString": True})),
+def bounds_of(config: OrchardConfig) -> Bounds:
+    """Return what a deployment decides of its executions' input."""
+    return Bounds(
+        pca=config.pca,
+        variance=config.variance,
+        max_reject_rate=config.max_reject_rate,
+        core_instances=config.core_instances,
+        max_core_instances=config.max_core_instances,
+        instance_types=config.types,
+        spot=config.spot,
     )
+
+
+def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ...]:
+    """Return the allow-list, :mod:`spark_job.run_input`'s, with conditions of the States Language.
+
+    An execution can say this, within these bounds, and no more.
+    """
+    return tuple(map(_field, run_input.input_fields(bounds_of(config), data.bucket_name)))
 
 
 def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refused: str) -> States:
@@ -184,7 +116,7 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
         },
         "RefuseInput": _refuse(
             refused,
-            "The input is {}; allowed is an object with a batch, a text such as 2026-11-20.",
+            NO_BATCH,
             "States.JsonToString($)",
         ),
         "ReadInput": {
@@ -216,14 +148,10 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
                 "run.$": measure_name("$.run"),
                 # In quotation marks, two more parts: what is no text cannot be put into one.
                 "model.$": measure_name("States.JsonToString($.settings.model)"),
-                "core_instances.$": (
-                    f"States.ArrayContains(States.ArrayRange(1, {config.max_core_instances}, 1),"
-                    " $.settings.core_instances)"
-                ),
                 # As texts, of which a whole number is one without a dot or an exponent.
                 **{
                     f"{name}.$": f"States.JsonToString($.settings.{name})"
-                    for name in ("components", "max_pixels")
+                    for name in ("components", "max_pixels", "core_instances")
                 },
             },
             "ResultPath": "$.checks",
@@ -259,21 +187,20 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
         },
         "RefuseModelAlone": _refuse(
             refused,
-            "model is {} and pca is {}; a model is named for pca reuse alone.",
+            MODEL_ALONE,
             "$.settings.model",
             "$.settings.pca",
         ),
         "RefuseTwoRules": _refuse(
             refused,
-            "variance is {} and components is {}; each says how many components to keep: say one"
-            " of them.",
+            TWO_RULES,
             "$.settings.variance",
             "$.settings.components",
         ),
         **{
             _refuser(field.name): _refuse(
                 refused,
-                f"{field.name} is {{}}; allowed is {field.allowed}.",
+                NOT_ALLOWED.format(name=field.name, allowed=field.allowed),
                 f"States.JsonToString($.settings.{field.name})",
             )
             for field in fields
@@ -285,9 +212,7 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
         ),
         "RefuseFields": _refuse(
             refused,
-            "The input {} has a field that is unknown, perhaps a misspelt one; allowed are "
-            + ", ".join(field.name for field in fields)
-            + ".",
+            f"{UNKNOWN_FIELD}{', '.join(field.name for field in fields)}.",
             "States.JsonToString($.input)",
         ),
     }
@@ -324,35 +249,43 @@ def is_name(path: str, parts: str, parts_of_a_name: int = 1) -> State:
     )
 
 
-def _truth(name: str) -> Field:
-    """Return a field that the job has a default for."""
-    return Field(
-        name,
-        NONE,
-        "true or false",
-        either(_none(name), {"Variable": f"$.settings.{name}", "IsBoolean": True}),
-    )
+def _field(field: run_input.Field) -> Field:
+    """Put a field into the States Language."""
+    computed = field.default is None
+    default = format_string(f"{IMAGES}/{{}}/", "$.batch") if computed else field.default
+    accepted = _accepted(field.name, field.kind)
+    if field.optional:
+        accepted = either(_none(field.name), accepted)
+    return Field(field.name, default, field.kind.allowed, accepted, computed)
 
 
-def _file(
-    name: str, data: aws_s3.IBucket, kind: str, example: str, suffixes: tuple[str, ...]
-) -> Field:
-    """Return a field that names a file of the data bucket, where the job may read."""
-    return Field(
-        name,
-        NONE,
-        f"a {kind} of the data bucket below {IMAGES}/, such as s3://DATA_BUCKET/{IMAGES}/{example}",
-        either(
-            _none(name),
-            *(
-                {
-                    "Variable": f"$.settings.{name}",
-                    "StringMatches": f"s3://{data.bucket_name}/{IMAGES}/*.{suffix}",
-                }
-                for suffix in suffixes
-            ),
-        ),
-    )
+def _accepted(name: str, kind: run_input.Kind) -> State:
+    """Return the condition that a field's value is of a kind."""
+    path = f"$.settings.{name}"
+    match kind:
+        case Name():
+            # The model is measured within quotation marks; see `MeasureInput`.
+            parts = 3 if name == "model" else 1
+            text = {"Variable": path, "IsString": True}
+            return _all(text, is_name(path, f"$.checks.{name}", parts_of_a_name=parts))
+        case Folder():
+            return {"Variable": path, "StringMatches": f"{IMAGES}/*/"}
+        case File(suffixes=suffixes, bucket=bucket):
+            where = f"s3://{bucket}/{IMAGES}/"
+            return _any(
+                *({"Variable": path, "StringMatches": f"{where}*.{end}"} for end in suffixes)
+            )
+        case Choice(values=values):
+            return _any(*({"Variable": path, "StringEquals": value} for value in values))
+        case Number(low=low, high=high, above=above):
+            least = "NumericGreaterThan" if above else "NumericGreaterThanEquals"
+            return _number(path, **{least: low, "NumericLessThanEquals": high})
+        case Whole(low=low, high=high):
+            return _whole(name, low, high)
+        case Truth():
+            return {"Variable": path, "IsBoolean": True}
+        case _:
+            return {"Variable": path, "IsString": True}
 
 
 def _none(name: str) -> State:
@@ -376,9 +309,8 @@ def _number(path: str, **bounds: float) -> State:
     )
 
 
-def _one_of(path: str, values: tuple[str, ...]) -> State:
-    conditions = [{"Variable": path, "StringEquals": value} for value in values]
-    return {"Or": conditions} if len(conditions) > 1 else conditions[0]
+def _any(*conditions: State) -> State:
+    return either(*conditions) if len(conditions) > 1 else conditions[0]
 
 
 def _all(*conditions: State) -> State:

@@ -15,7 +15,8 @@ from aws_cdk import ArnFormat, Stack
 from constructs import Construct
 
 from spark_job.contract import IMAGES, READY, run_folder
-from stacks.batch.run_input import NAME_IN_WORDS, is_name, measure_name
+from spark_job.run_input import NAME_IN_WORDS
+from stacks.batch.run_input import is_name, measure_name
 from stacks.states import (
     RETRY_BRIEFLY,
     catch,

@@ -36,6 +36,7 @@ UNTAGGED = {
     "AWS::Glue::Database",
     "AWS::Glue::Table",
     "AWS::IAM::InstanceProfile",
+    "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Policy",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_job.contract import EXTENSIONS
+from spark_job.run_input import refusal
 from spark_job.settings import make_parser, parse_args
-from stacks.batch.run_input import input_fields
+from stacks.batch.run_input import bounds_of, input_fields
 from tests.stacks.answers import (
     CREATE,
     DESCRIBE,
@@ -489,6 +491,20 @@ def run(definition: dict[str, Any]) -> Run:
 def test_what_cannot_work_is_told_in_words_before_anything_is_paid(run: Run, name: str) -> None:
     _assert_failed(run(name), CASES[name])
     assert not run(name).asked(CREATE)
+
+
+@pytest.mark.parametrize("name", [*REFUSED, *SUCCEEDED])
+def test_the_command_refuses_in_the_machines_own_words_what_the_machine_does(
+    run: Run, fruits: Synthesis, name: str
+) -> None:
+    given = CASES[name].given
+    if not isinstance(given, dict):
+        pytest.skip("the command makes an object")
+    bucket = run("the least input").output["results"].split("/")[2]
+    told = refusal(given, bounds_of(fruits.stack.config), bucket)
+    # moto escapes what is not ASCII.
+    cause = re.sub(r"\\u(....)", lambda code: chr(int(code[1], 16)), run(name).cause)
+    assert told == (None if name in SUCCEEDED else cause)
 
 
 @pytest.mark.parametrize("name", NOT_CREATED)
