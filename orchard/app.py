@@ -11,7 +11,25 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import batches, doctor, export, models, plan, prune, run, search, sql
+from orchard.commands import (
+    batches,
+    doctor,
+    export,
+    fetch,
+    follow,
+    history,
+    logs,
+    models,
+    plan,
+    prune,
+    run,
+    search,
+    sql,
+    start,
+    status,
+    stop,
+    upload,
+)
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -74,6 +92,17 @@ app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("search", epilog=search.EXAMPLE)(search.search)
 app.command("prune", epilog=prune.EXAMPLE)(prune.prune)
+
+CLOUD = "In the cloud"
+
+app.command("upload", epilog=upload.EXAMPLE, rich_help_panel=CLOUD)(upload.upload)
+app.command("start", epilog=start.EXAMPLE, rich_help_panel=CLOUD)(start.start)
+app.command("follow", epilog=follow.EXAMPLE, rich_help_panel=CLOUD)(follow.follow)
+app.command("stop", epilog=stop.EXAMPLE, rich_help_panel=CLOUD)(stop.stop)
+app.command("status", epilog=status.EXAMPLE, rich_help_panel=CLOUD)(status.status)
+app.command("logs", epilog=logs.EXAMPLE, rich_help_panel=CLOUD)(logs.logs)
+app.command("history", epilog=history.EXAMPLE, rich_help_panel=CLOUD)(history.history)
+app.command("fetch", epilog=fetch.EXAMPLE, rich_help_panel=CLOUD)(fetch.fetch)
 
 
 def _print_version(wanted: bool) -> None:

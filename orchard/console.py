@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _OUT = Console(highlight=False)
-_ERR = Console(stderr=True, highlight=False)
+ERR = Console(stderr=True, highlight=False)
+"""Where everything goes that is no data."""
 
 _SEPARATORS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 """What would end a cell or a line inside of it."""
@@ -83,7 +84,7 @@ def write_table(
 
 def say(text: str) -> None:
     """Tell a person something, on stderr."""
-    _ERR.print(text, markup=False, soft_wrap=True)
+    ERR.print(text, markup=False, soft_wrap=True)
 
 
 def ask(question: str) -> bool:
@@ -94,7 +95,7 @@ def ask(question: str) -> bool:
     UsageError
         Where nobody can answer.
     """
-    _ERR.print(f"{question} [y/N] ", end="", markup=False, soft_wrap=True)
+    ERR.print(f"{question} [y/N] ", end="", markup=False, soft_wrap=True)
     answer = sys.stdin.readline()
     if not answer:
         say("")

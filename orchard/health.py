@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from spark_job import __version__
+from spark_job import __version__, deployed
 from spark_job.networks import load_card, load_network
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ SECONDS = 5.0
 
 LEAST_FREE = 1_000_000_000
 """Bytes on a disk."""
-
-STACK_VERSION = "Version"
-"""The output of a deployed stack that says of which Orchard it is."""
 
 
 @dataclass(frozen=True)
@@ -258,9 +255,9 @@ class _Session:
             told = f"there is no stack {name} in {self._region}"
             return Finding("stack", False, told, f"only for the cloud: {deploy}, or say --stack")
         outputs = {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
-        deployed = outputs.get(STACK_VERSION, "a version that does not say which")
-        told = f"{name} in {self._region} is of {deployed}"
-        if deployed == __version__:
+        theirs = outputs.get(deployed.VERSION, "a version that does not say which")
+        told = f"{name} in {self._region} is of {theirs}"
+        if theirs == __version__:
             return Finding("stack", True, told)
         remedy = f"deploy this one over it ({deploy}), or install that one here"
         return Finding("stack", False, f"{told}, and this is {__version__}", remedy)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orchard.cloud import stack as deployed_stack
 from orchard.collection import batch_names
 from spark_job import contract
 from spark_job.errors import JobError, UsageError
@@ -41,6 +42,27 @@ Output = Annotated[
         help=f"Where results and models lie, local or s3:// (default: ./{RESULTS_HERE}, or what "
         "`make demo` made).",
         show_default=False,
+    ),
+]
+
+Stack = Annotated[
+    str | None,
+    typer.Option(
+        "--stack",
+        metavar="NAME",
+        envvar=deployed_stack.ENVIRONMENT,
+        help="Look at the deployed stack of this name instead.",
+        show_default=False,
+    ),
+]
+
+TheStack = Annotated[
+    str,
+    typer.Option(
+        "--stack",
+        metavar="NAME",
+        envvar=deployed_stack.ENVIRONMENT,
+        help="The deployed stack's name.",
     ),
 ]
 
@@ -79,19 +101,24 @@ def expand(place: str) -> str:
     return place if "://" in place else str(Path(place).expanduser())
 
 
-def open_root(output: str | None) -> Folder:
-    """Reach the root of all batches.
+def open_root(output: str | None, stack: str | None = None) -> Folder:
+    """Reach the root of all batches: what was said on the command line, else in the environment.
 
     Parameters
     ----------
     output
-        What was said; None for what lies here.
+        A folder, local or in S3; None where none was said.
+    stack
+        The name of a deployed stack, whose data bucket it is; None where none was said.
 
     Raises
     ------
     UsageError
         Where it is none, or where several could be meant.
     """
+    chosen = _choose_stack(output, stack)
+    if chosen is not None:
+        return deployed_stack.find_stack(chosen).root
     if not output:
         here = open_folder(RESULTS_HERE)
         if _is_root(here):
@@ -112,6 +139,17 @@ def open_root(output: str | None) -> Folder:
     raise UsageError(
         f"{where} has neither {contract.RESULTS} nor {contract.MODELS} of the job; {remedy}"
     )
+
+
+def _choose_stack(output: str | None, stack: str | None) -> str | None:
+    """Choose between a folder and a stack; None for the folder, or for what lies here."""
+    if output is None or stack is None:
+        return stack
+    folder_said = output != os.environ.get(ENVIRONMENT)
+    stack_said = stack != os.environ.get(deployed_stack.ENVIRONMENT)
+    if folder_said and stack_said:
+        raise UsageError("--output and --stack each say where to look; say one of them")
+    return stack if stack_said else None
 
 
 def split_names(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -299,6 +300,46 @@ class S3Folder(Folder):
 
         patiently(put)
 
+    def write_checked(self, name: str, content: bytes) -> None:
+        """Write the file `name` in one request, with its SHA-256.
+
+        S3 refuses what it did not receive so, and keeps the checksum for `sha256_of`. In one piece,
+        the ETag is the content's MD5 too, unless a key of KMS encrypts it.
+        """
+        import obstore
+
+        def put() -> None:
+            with _as_os_errors():
+                try:
+                    store = _store(self.bucket, WRITE_TIMEOUT, checksums=True)
+                    obstore.put(store, self._key(name), content, use_multipart=False)
+                except ValueError:  # a key that the store's library cannot name
+                    self._put_odd(name, content)
+
+        patiently(put)
+
+    def _put_odd(self, name: str, content: bytes) -> None:
+        with _boto3_as_os_errors():
+            _client().put_object(
+                Bucket=self.bucket, Key=self._key(name), Body=content, ChecksumAlgorithm="SHA256"
+            )
+
+    def sha256_of(self, name: str) -> str | None:
+        """Ask for the SHA-256, in hexadecimal, of a file that was written with it; else None."""
+
+        def look() -> str | None:
+            with _boto3_as_os_errors():
+                found = _client().head_object(
+                    Bucket=self.bucket, Key=self._key(name), ChecksumMode="ENABLED"
+                )
+            checksum = found.get("ChecksumSHA256")
+            # Of a file in several parts it is one of their checksums, and says so.
+            if checksum is None or "-" in checksum:
+                return None
+            return b64decode(checksum).hex()
+
+        return patiently(look)
+
     def copy(self, name: str, target: Folder, target_name: str) -> None:
         """Copy a file on the server's side."""
         import obstore
@@ -499,14 +540,14 @@ def _in_s3s_words(text: str) -> str:
     return f"{found[1]}: {found[2]}" if found else text.partition("\n")[0]
 
 
-def _store(bucket: str, timeout: int) -> S3Store:
+def _store(bucket: str, timeout: int, *, checksums: bool = False) -> S3Store:
     """Connect to a bucket, once per process, however many threads ask for it."""
     with _CONNECTING:
-        return _connected(bucket, timeout)
+        return _connected(bucket, timeout, checksums)
 
 
 @lru_cache
-def _connected(bucket: str, timeout: int) -> S3Store:
+def _connected(bucket: str, timeout: int, checksums: bool) -> S3Store:
     """Connect to a bucket; obstore reads ``AWS_…`` from the environment.
 
     It does not ask again by itself, for it would hide from us that S3 is busy.
@@ -517,6 +558,8 @@ def _connected(bucket: str, timeout: int) -> S3Store:
     options: dict[str, Any] = {"region": _region(bucket, endpoint)}
     if endpoint is not None:
         options["endpoint"] = endpoint
+    if checksums:
+        options["checksum_algorithm"] = "SHA256"
     if _has_profile():
         options["credential_provider"] = _credentials()
     return S3Store(
@@ -592,7 +635,8 @@ def _connected_client() -> Any:
     import boto3
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return boto3.client("s3", endpoint_url=endpoint, config=_configuration())
+    region = os.environ.get("AWS_REGION")  # which boto3 does not know, and AWS' command line does
+    return boto3.client("s3", region_name=region, endpoint_url=endpoint, config=_configuration())
 
 
 def _configuration() -> Any:

@@ -15,7 +15,7 @@ from orchard.collection import (
     is_published,
     why_unpublished,
 )
-from orchard.options import Batch, Json, Output, open_root
+from orchard.options import Batch, Json, Output, Stack, open_root
 from orchard.published import Tables, find_run
 from spark_job import contract, lineage
 from spark_job.accounting import in_words
@@ -48,9 +48,9 @@ Run = Annotated[
 ]
 
 
-def batches(output: Output = None, json: Json = False) -> None:
+def batches(output: Output = None, stack: Stack = None, json: Json = False) -> None:
     """List the batches and their published runs."""
-    root = open_root(output)
+    root = open_root(output, stack)
     current = current_models(root)
     published = lineage.published_receipts(root)
     rows = [_Listed.of(receipt, current) for receipt in published.values()]
@@ -65,9 +65,11 @@ def batches(output: Output = None, json: Json = False) -> None:
             console.say(f"Batch {batch} has no published run: {why_unpublished(root, batch)}")
 
 
-def show(batch: Batch, output: Output = None, run: Run = None, json: Json = False) -> None:
+def show(
+    batch: Batch, output: Output = None, stack: Stack = None, run: Run = None, json: Json = False
+) -> None:
     """Show how a batch's run went, how well the model knows it, and where things lie."""
-    root = open_root(output)
+    root = open_root(output, stack)
     receipt = find_receipt(root, batch, run)
     tables = Tables([find_run(root, batch, receipt.run)])
     labels = _labels(tables)
@@ -95,6 +97,7 @@ def show(batch: Batch, output: Output = None, run: Run = None, json: Json = Fals
 def rejects(
     batch: Batch,
     output: Output = None,
+    stack: Stack = None,
     run: Run = None,
     reason: Annotated[
         list[str] | None,
@@ -105,7 +108,7 @@ def rejects(
     json: Json = False,
 ) -> None:
     """List the images that could not be used, and why."""
-    root = open_root(output)
+    root = open_root(output, stack)
     receipt = find_receipt(root, batch, run)
     tables = Tables([find_run(root, batch, receipt.run)])
     wanted = pc.field("reason").isin(reason) if reason else None

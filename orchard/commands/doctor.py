@@ -1,12 +1,11 @@
 """``orchard doctor``: what this machine has of what Orchard needs, and what to do about it."""
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
 from orchard import console
-from orchard.options import RESULTS_HERE, Json, NewOutput, expand
+from orchard.options import RESULTS_HERE, Json, NewOutput, TheStack, expand
 from spark_job.errors import JobError
 from spark_job.objects import open_folder
 
@@ -15,10 +14,7 @@ EXAMPLE = "Example: orchard doctor"
 
 def doctor(
     output: NewOutput = None,
-    stack: Annotated[
-        str,
-        typer.Option(metavar="NAME", envvar="ORCHARD_STACK", help="The deployed stack's name."),
-    ] = "Orchard",
+    stack: TheStack = "Orchard",
     json: Json = False,
 ) -> None:
     """Look whether batches can be run here, and in the cloud.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchard import console
-from orchard.options import Json, Output, open_root, split_names
+from orchard.options import Json, Output, Stack, open_root, split_names
 
 EXAMPLE = "Example: orchard export --to fruit.tflite --output out/fruits"
 
@@ -17,6 +17,7 @@ def export(
         Path, typer.Option("--to", metavar="FILE.tflite", help="The file; its card lies beside it.")
     ],
     output: Output = None,
+    stack: Stack = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +59,7 @@ def export(
     from orchard.phone.export import export_model  # which loads a network's runtime
 
     card = export_model(
-        open_root(output),
+        open_root(output, stack),
         to,
         network=network,
         model=model,

@@ -8,7 +8,7 @@ import typer
 
 from orchard import console
 from orchard.collection import current_models
-from orchard.options import Batches, Json, Output, open_root, split_names
+from orchard.options import Batches, Json, Output, Stack, open_root, split_names
 from spark_job import contract, lineage, reprojection
 from spark_job import models as store
 from spark_job.claims import now
@@ -48,9 +48,9 @@ Model = Annotated[
 
 
 @app.command("list", epilog=LIST_EXAMPLE)
-def list_models(output: Output = None, json: Json = False) -> None:
+def list_models(output: Output = None, stack: Stack = None, json: Json = False) -> None:
     """List the stored models, and which batches' vectors are of each."""
-    root = open_root(output)
+    root = open_root(output, stack)
     current = current_models(root)
     published = lineage.published_receipts(root)
     rows = [
@@ -85,9 +85,9 @@ def list_models(output: Output = None, json: Json = False) -> None:
 
 
 @app.command("show", epilog=SHOW_EXAMPLE)
-def show(model: Model, output: Output = None, json: Json = False) -> None:
+def show(model: Model, output: Output = None, stack: Stack = None, json: Json = False) -> None:
     """Show what a model was made from, and how much its components explain."""
-    root = open_root(output)
+    root = open_root(output, stack)
     extractor, found = store.find_model(root, model)
     stored = store.require_model(root, extractor, found)
     pointer = current_models(root)[extractor]
@@ -116,9 +116,9 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
 
 
 @app.command("use", epilog=USE_EXAMPLE)
-def use(model: Model, output: Output = None, json: Json = False) -> None:
+def use(model: Model, output: Output = None, stack: Stack = None, json: Json = False) -> None:
     """Choose the model that the next runs reuse."""
-    root = open_root(output)
+    root = open_root(output, stack)
     extractor, found = store.find_model(root, model)
     former = _use(root, store.require_model(root, extractor, found).card)
     if json:
@@ -129,6 +129,7 @@ def use(model: Model, output: Output = None, json: Json = False) -> None:
 def build(
     batches: Batches,
     output: Output = None,
+    stack: Stack = None,
     variance: Annotated[
         float | None,
         typer.Option(
@@ -166,7 +167,7 @@ def build(
     been one batch.
     """
     rule = _rule(variance, components)
-    root = open_root(output)
+    root = open_root(output, stack)
     receipts = lineage.require_published(root, split_names(batches))
     extractor = _one_extractor(receipts, network)
     known = store.stored_models(root)
@@ -192,6 +193,7 @@ def build(
 def reproject(
     batches: Batches,
     output: Output = None,
+    stack: Stack = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -206,7 +208,7 @@ def reproject(
 
     No image is read: features, rejects and moments are copied from the runs that are published.
     """
-    root = open_root(output)
+    root = open_root(output, stack)
     planned = reprojection.plan(root, split_names(batches), model)
     todo = [one for one in planned if not one.is_done]
     for one in planned:

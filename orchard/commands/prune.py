@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from orchard import console, pruning
-from orchard.options import Json, Output, open_root
+from orchard.options import Json, Output, Stack, open_root
 from orchard.pruning import Leftover, Survey
 from spark_job.objects import Folder
 
@@ -15,6 +15,7 @@ EXAMPLE = "Example: orchard prune --keep 1 --yes --output out/fruits"
 
 def prune(
     output: Output = None,
+    stack: Stack = None,
     keep: Annotated[
         int,
         typer.Option(
@@ -40,7 +41,7 @@ def prune(
     Nothing published goes, nor a run at work, nor one that may still be published. What a run
     that died had done is not there for the next one any more.
     """
-    root = open_root(output)
+    root = open_root(output, stack)
     found = pruning.survey(root, keep=keep, batches=batch or ())
     leftovers = [*found.runs, *(found.models if models else ())]
     _say_what_stays(found, models=models)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from orchard import console
-from orchard.options import Json, Output, open_root
+from orchard.options import Json, Output, Stack, open_root
 from spark_job.errors import UsageError
 
 EXAMPLE = "Example: orchard search photo.jpg --batch monday --output out/fruits"
@@ -20,6 +20,7 @@ def search(
         str, typer.Argument(metavar="PHOTO", help="A picture in any format that the job takes.")
     ],
     output: Output = None,
+    stack: Stack = None,
     batch: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +55,7 @@ def search(
     if batch and everything:
         raise UsageError("--all is every batch; say it without --batch")
     content = searching.read_picture(photo)
-    root = open_root(output)
+    root = open_root(output, stack)
     space = searching.find_space(root, batch or (), everything=everything)
     for run in space.left_out:
         console.say(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from orchard import console
-from orchard.options import Json, Output, open_root
+from orchard.options import Json, Output, Stack, open_root
 from spark_job.errors import UsageError
 
 EXAMPLE = (
@@ -30,6 +30,7 @@ def sql(
         ),
     ],
     output: Output = None,
+    stack: Stack = None,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
 ) -> None:
@@ -42,7 +43,7 @@ def sql(
 
     if json and csv:
         raise UsageError("--json and --csv each say how to write the rows; say one of them")
-    with ask(open_root(output), query) as answer:
+    with ask(open_root(output, stack), query) as answer:
         if json:
             console.write_records(
                 dict(zip(answer.columns, row, strict=True)) for row in answer.rows

@@ -96,6 +96,8 @@ def permissions(request: Request, tags_of: TagsOf = lambda _: {}) -> list[Permis
         "events": _events,
         "glue": _glue,
         "monitoring": _monitoring,
+        "cloudformation": _cloudformation,
+        "budgets": _budgets,
     }
     derive = by_service.get(request.service)
     return list(derive(request)) if derive else []
@@ -237,3 +239,16 @@ def _monitoring(request: Request) -> Iterator[Permission]:
     body = request.form or request.json
     context = {"cloudwatch:namespace": body["Namespace"]} if "Namespace" in body else {}
     yield Permission(f"cloudwatch:{request.operation}", "*", context)
+
+
+def _cloudformation(request: Request) -> Iterator[Permission]:
+    # A stack that is named has an ARN that ends in an id of its own.
+    name = request.form.get("StackName")
+    arn = f"arn:aws:cloudformation:{request._scope[2]}:{ACCOUNT}:stack/{name}/any" if name else "*"
+    yield Permission(f"cloudformation:{request.operation}", arn)
+
+
+def _budgets(request: Request) -> Iterator[Permission]:
+    # Looking at a budget is one action, whatever is asked.
+    name = request.json.get("BudgetName", "*")
+    yield Permission("budgets:ViewBudget", f"arn:aws:budgets::{ACCOUNT}:budget/{name}")

@@ -377,6 +377,10 @@ def _faulty(request: Request, environ: Environ, start: Any, effect: Effect) -> I
         return _error(request, start, 409, "ConditionalRequestConflict", message)
     if effect is Effect.THROTTLED:
         return _error(request, start, 400, "ThrottlingException", "Rate exceeded")
+    if effect is Effect.EXPIRED:
+        code = "ExpiredToken" if request.service == "s3" else "ExpiredTokenException"
+        message = "The security token included in the request is expired"
+        return _error(request, start, 400, code, message)
     if effect is Effect.REFUSED:
         return _error(request, start, 400, "ValidationException", "The request was refused.")
     connection: socket.socket = environ["werkzeug.socket"]

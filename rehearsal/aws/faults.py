@@ -21,6 +21,7 @@ class Effect(enum.Enum):
     CONFLICT = "409 ConditionalRequestConflict"
     REFUSED = "400 ValidationException"
     THROTTLED = "400 ThrottlingException"
+    EXPIRED = "400 ExpiredTokenException"
 
 
 @dataclass

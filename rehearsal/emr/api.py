@@ -90,6 +90,9 @@ class LocalEmr:
             "ListInstanceFleets": lambda body: {
                 "InstanceFleets": self._cluster(body).describe_fleets()
             },
+            "ListInstances": lambda body: {
+                "Instances": self._cluster(body).describe_instances(body.get("InstanceStates", ()))
+            },
             "TerminateJobFlows": self._terminate,
             "AddTags": self._add_tags,
             "PutAutoTerminationPolicy": self._put_idle_limit,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 @dataclass
@@ -124,6 +124,27 @@ class Cluster:
                 "Status": status,
             }
             for number, fleet in enumerate(self.request["Instances"].get("InstanceFleets", []))
+        ]
+
+    def describe_instances(self, states: Collection[str]) -> list[dict[str, Any]]:
+        """Return as many as its fleets want as ``ListInstances`` does, with the wanted states."""
+        up = "TERMINATED" if not self.alive else "RUNNING" if self.ready else "BOOTSTRAPPING"
+        state = "PROVISIONING" if self.state == "STARTING" else up
+        if states and state not in states:
+            return []
+        return [
+            {
+                "Id": f"ci-{kind}{market}{number}",
+                "InstanceType": fleet["InstanceTypeConfigs"][0]["InstanceType"],
+                "Market": market,
+                "Status": {"State": state},
+            }
+            for kind, fleet in enumerate(self.request["Instances"].get("InstanceFleets", []))
+            for market, wanted in (
+                ("ON_DEMAND", fleet.get("TargetOnDemandCapacity", 0)),
+                ("SPOT", fleet.get("TargetSpotCapacity", 0)),
+            )
+            for number in range(wanted)
         ]
 
     def state_change(self) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from orchard.health import STACK_VERSION
-from spark_job import __version__, networks
+from spark_job import __version__, deployed, networks
 from tests.orchard.command import orchard, start
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def test_the_deployed_stacks_version_is_held_against_this_one(aws: Any) -> None:
     assert found["credentials"]["good"]
     assert found["stack"]["found"] == "there is no stack Orchard in eu-west-1"
     for name, value in (("Orchard", __version__), ("Older", "0.0.9"), ("Oldest", None)):
-        outputs = {STACK_VERSION if value else "Other": {"Value": value or "x"}}
+        outputs = {deployed.VERSION if value else "Other": {"Value": value or "x"}}
         topic = {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": name}}}
         template = json.dumps({"Resources": topic, "Outputs": outputs})
         aws.create_stack(StackName=name, TemplateBody=template)

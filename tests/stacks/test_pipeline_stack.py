@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_cdk import App, Environment
 
-from orchard.health import STACK_VERSION
-from spark_job import __version__
+from spark_job import __version__, contract, deployed
+from spark_job.run_input import Bounds
 from stacks import artifacts
 from stacks.artifacts import pack_job
+from stacks.batch.run_input import bounds_of
 from stacks.config import ConfigError, OrchardConfig
 from stacks.pipeline_stack import PipelineStack
 
@@ -112,7 +113,12 @@ def test_nothing_is_done_by_a_lambda_function(synthesize: Callable[..., Synthesi
 def test_a_user_finds_the_buckets_and_the_state_machine(fruits: Synthesis) -> None:
     outputs = fruits.template["Outputs"]
     assert {"DataBucket", "LogBucket", "StateMachine"} <= set(outputs)
-    assert outputs[STACK_VERSION]["Value"] == __version__, "which `orchard doctor` compares"
+    # Which `orchard` holds against its own.
+    assert outputs[deployed.VERSION]["Value"] == __version__
+    assert outputs[deployed.CONTRACT]["Value"] == str(contract.CONTRACT)
+    bounds = outputs[deployed.RUN_INPUT]["Value"]
+    assert Bounds.from_json(bounds) == bounds_of(fruits.stack.config)
+    assert len(bounds) < 1024, "no longer than what is known to go through an output"
 
 
 def test_a_stack_without_wheels_says_what_to_run(

@@ -9,18 +9,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from operations.history import command, environment, fetch
+from orchard.spark_history import command, environment, fetch
 from spark_job.contract import SPARK_EVENTS
 from spark_job.engines.spark import find_java
+from spark_job.objects import open_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.spark
@@ -41,13 +39,7 @@ spark.stop()
 """
 
 
-@pytest.fixture
-def s3() -> Iterator[Any]:
-    with mock_aws():
-        yield boto3.client("s3", region_name="eu-west-1")
-
-
-def test_a_run_is_found_in_the_history(s3: Any, tmp_path: Path) -> None:
+def test_a_run_is_found_in_the_history(bucket: str, tmp_path: Path) -> None:
     written, fetched = tmp_path / "written", tmp_path / "fetched"
     written.mkdir()
     subprocess.run(
@@ -55,14 +47,13 @@ def test_a_run_is_found_in_the_history(s3: Any, tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "JAVA_HOME": find_java()},
     )
-    where = {"LocationConstraint": "eu-west-1"}
-    s3.create_bucket(Bucket="orchard-logs", CreateBucketConfiguration=where)
-    s3.put_object(Bucket="orchard-logs", Key=f"{SPARK_EVENTS}/", Body=b"")
+    logs = open_folder(f"s3://{bucket}/{tmp_path.name}")
+    logs.write(f"{SPARK_EVENTS}/", b"")
     files = [path for path in written.rglob("*") if path.is_file() and path.suffix != ".crc"]
     for path in files:
-        key = f"{SPARK_EVENTS}/{path.relative_to(written).as_posix()}"
-        s3.upload_file(str(path), "orchard-logs", key)
-    assert fetch(s3, "orchard-logs", fetched) == len(files) > 0
+        logs.write(f"{SPARK_EVENTS}/{path.relative_to(written).as_posix()}", path.read_bytes())
+    assert fetch(logs, fetched, ["application_none"]) == 0
+    assert fetch(logs, fetched) == len(files) > 0
     assert _applications(fetched) == ["orchard b run-1"]
 
 
