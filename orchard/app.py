@@ -16,6 +16,7 @@ from orchard.commands import (
     doctor,
     export,
     fetch,
+    findings,
     follow,
     history,
     logs,
@@ -86,6 +87,7 @@ app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("batches", epilog=batches.BATCHES_EXAMPLE)(batches.batches)
 app.command("show", epilog=batches.SHOW_EXAMPLE)(batches.show)
 app.command("rejects", epilog=batches.REJECTS_EXAMPLE)(batches.rejects)
+app.command("findings", epilog=findings.EXAMPLE)(findings.findings)
 app.command("sql", epilog=sql.EXAMPLE)(sql.sql)
 app.add_typer(models.app, name="models")
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
