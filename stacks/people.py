@@ -142,7 +142,7 @@ def _look_at_runs(scope: Construct, machine: sfn.StateMachine) -> Sequence[aws_i
             # Listing takes no resource: names and states of all of the account's clusters.
             resources=["*"],
         ),
-        _on_clusters(scope, "LookAtClusters", "DescribeCluster", "ListInstances"),
+        _on_clusters(scope, "LookAtClusters", "ListInstances"),
     ]
 
 

@@ -67,13 +67,6 @@ def clusters(stack: Stack, states: Sequence[str] = ALIVE) -> list[Cluster]:
     ]
 
 
-def state_of(cluster: str) -> str:
-    """Return the state of a cluster."""
-    with in_sentences(f"look at the cluster {cluster}"):
-        found = client("emr").describe_cluster(ClusterId=cluster)
-    return str(found["Cluster"]["Status"]["State"])
-
-
 def nodes_of(cluster: str) -> Nodes:
     """Count a cluster's nodes."""
     emr = client("emr")

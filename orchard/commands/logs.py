@@ -54,10 +54,11 @@ def logs(
     there = _find(found, execution)
     files = wanted(there, kinds)
     if not files:
-        others = ", ".join(sorted({one.kind for one in there}))
+        others = ", ".join(dict.fromkeys(one.kind for one in there))
+        lacking = " and ".join(f"--{kind}" for kind in kinds)
         raise JobError(
-            f"the run {execution.run} has no logs of {' and '.join(kinds)}; there are some of "
-            f"{others}"
+            f"the run {execution.run} has no logs for {lacking}, but for {others}"
+            f"{_when(execution) or '; leave it out to see those'}"
         )
     shown: list[dict[str, Any]] = []
     for file in files:
@@ -93,14 +94,16 @@ def _find(stack: Stack, execution: Execution) -> list[LogFile]:
     files = [file for cluster in made for file in find_logs(stack, cluster)]
     if files:
         return files
-    names = ", ".join(made)
-    late = datetime.now(UTC) - timedelta(minutes=2 * DELIVERED_EVERY)
-    if execution.ended is None or execution.ended > late:
-        raise JobError(
-            f"EMR has not delivered the logs of {names} yet: it does every {DELIVERED_EVERY} "
-            "minutes; try again then"
-        )
-    raise JobError(
-        f"there are no logs of {names} in {stack.logs.uri}: they expire after the deployment's "
-        "log_retention_days; start the batch again to have new ones"
+    when = _when(execution) or (
+        ": they expire after the deployment's log_retention_days; start the batch again to have "
+        "new ones"
     )
+    raise JobError(f"there are no logs of {', '.join(made)} in {stack.logs.uri}{when}")
+
+
+def _when(execution: Execution) -> str:
+    """Say that logs are still to come, if they may be."""
+    late = datetime.now(UTC) - timedelta(minutes=2 * DELIVERED_EVERY)
+    if execution.ended is not None and execution.ended < late:
+        return ""
+    return f": EMR delivers them every {DELIVERED_EVERY} minutes; try again then"

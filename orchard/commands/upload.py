@@ -1,6 +1,5 @@
 """``orchard upload``: a folder of pictures into the deployed stack, only what is new."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -103,5 +102,7 @@ def _record(batch: str, where: str, found: Survey, moved: Moved) -> dict[str, An
         "uploaded": moved.files,
         "bytes": moved.bytes,
         "there": moved.there,
-        **{name: asdict(found)[name] for name in ("ignored", "unsupported", "unnamed")},
+        "ignored": dict(found.ignored),
+        "unsupported": dict(found.unsupported),
+        "unnamed": found.unnamed,
     }

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 OUTSIDER = "outsider"
 """A role of the tests' own, which is denied things on purpose."""
 
+OPERATOR, VIEWER = "operator", "viewer"
+"""Roles of people's, with the policies that the stack makes for them and no other."""
+
 FIRST_READS = 6
 """Images read before a run is disturbed: it is in full swing then."""
 
