@@ -495,7 +495,11 @@ def _boto3_as_os_errors() -> Iterator[None]:
         raise _of_answer(status, told.get("Code", ""), words) from error
     except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError) as error:
         raise TimedOutError(str(error)) from error
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+    except (
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        exceptions.IncompleteReadError,
+    ) as error:
         raise ResetError(str(error)) from error
     except exceptions.BotoCoreError as error:
         raise OSError(str(error)) from error

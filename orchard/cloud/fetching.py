@@ -126,18 +126,23 @@ class _Bringer:
     def __call__(self, file: File) -> bool:
         """Say whether it had to be fetched."""
         etag = self._entries[file.name].version
-        here = Path(self._to.uri, file.name)
-        whole = here.is_file() and here.stat().st_size == file.bytes
-        if whole and not (self._etags_tell and not _is(here.read_bytes(), etag)):
-            return False
+        path = Path(self._to.uri, file.name)
+        here = None
+        if path.is_file() and path.stat().st_size == file.bytes:
+            here = path.read_bytes()
+            if not self._etags_tell or _is(here, etag):
+                return False
         content = self._root.read(file.name)
         if self._etags_tell and not _is(content, etag):
-            again = self._root.read(file.name)
-            # A key of KMS makes of an ETag what nobody can compute.
-            self._etags_tell = content != again
-            if self._etags_tell and not _is(again, etag):
+            again = here if here == content else self._root.read(file.name)
+            if content == again:
+                # A key of KMS makes of an ETag what nobody can compute.
+                self._etags_tell = False
+            elif not _is(again, etag):
                 raise JobError(f"{file.name} came damaged, twice; fetch it again")
             content = again
+        if content == here:
+            return False
         self._to.write(file.name, content)
         return True
 

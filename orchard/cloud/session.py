@@ -46,7 +46,8 @@ def find_region() -> str:
     UsageError
         Where none is chosen.
     """
-    region = _session().region_name
+    with in_sentences("find the AWS region"):
+        region = _session().region_name
     if region is None:
         raise UsageError("no AWS region is chosen; set AWS_REGION, or give your profile one")
     return str(region)
@@ -82,7 +83,7 @@ def in_sentences(doing: str) -> Iterator[None]:
         yield
     except exceptions.ClientError as error:
         raise _of_answer(doing, error) from error
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise OutOfReachError(
             f"cannot {doing}, for AWS is out of reach ({_words(error)}); check the network, and "
             "try again"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.main import get_command
 
-from orchard.app import EPILOG, INTERRUPTED, app
+from orchard.app import CLOUD, EPILOG, INTERRUPTED, app
 from spark_job.errors import JobError
 from spark_job.objects import ExpiredError, Folder, NoSuchBucketError, ThrottledError
 from spark_job.settings import EPILOG as SETTINGS_EPILOG
@@ -42,6 +42,9 @@ COMMANDS = dict(commands(get_command(app)))
 NETWORKS = [("export",), ("search",)]
 """Commands that need a real network; tests of their own run their examples."""
 
+IN_THE_CLOUD = [names for names, command in COMMANDS.items() if command.rich_help_panel == CLOUD]
+"""Those that need a deployed stack: `tests/rehearsal/test_first_hour.py` runs their examples."""
+
 
 WHOLE_JOBS = {("run",), ("plan",)}
 
@@ -53,7 +56,7 @@ def marked(names: tuple[str, ...]) -> Any:
 
 @pytest.mark.parametrize(
     "names",
-    [marked(names) for names in COMMANDS if names not in NETWORKS],
+    [marked(names) for names in COMMANDS if names not in (*NETWORKS, *IN_THE_CLOUD)],
 )
 def test_the_example_in_each_help_runs(
     local: Folder, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -69,6 +72,22 @@ def test_the_example_in_each_help_runs(
     plant(place / "photographs" / "july", {"Kiwi": 4, "Plum": 4})
     monkeypatch.chdir(place)
     succeed(*shlex.split(example.replace("3f2a91c0", model[:8]))[1:])
+
+
+@pytest.mark.parametrize("names", IN_THE_CLOUD, ids=" ".join)
+def test_the_hour_in_the_cloud_has_each_example(names: tuple[str, ...]) -> None:
+    (example,) = re.findall(r"Example: (orchard .*?)$", COMMANDS[names].epilog)
+    assert shlex.split(example)[1 : len(names) + 1] == list(names)
+    hour = (REPOSITORY / "tests/rehearsal/test_first_hour.py").read_text("utf-8")
+    assert f'example("{names[0]}")' in hour or f'EXAMPLES["{names[0]}"]' in hour
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_who_looks_at_results_looks_at_a_deployed_stack_with_the_same_words(
+    names: tuple[str, ...],
+) -> None:
+    options = [option for one in COMMANDS[names].params for option in one.opts]
+    assert ("--output" in options) <= ("--stack" in options) or names == ("run",)
 
 
 @pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
