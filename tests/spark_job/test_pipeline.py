@@ -99,7 +99,8 @@ class TestWhatIsPublished:
             assert (row["width"], row["height"]) == image.size
             assert row["format"] == image.format
             status = (photographs / row["path"]).stat()
-            assert row["version"] == f"{status.st_mtime_ns}-{status.st_size}"
+            times = f"{status.st_mtime_ns}-{status.st_ctime_ns}"
+            assert row["version"] == f"{times}-{status.st_size}"
             assert len(row["features"]) == 1280
 
     def test_a_reject_row_says_why_for_a_person(self, job: Job) -> None:
