@@ -150,8 +150,17 @@ def model_id(determined_by: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def find_model(output: Folder, prefix: str) -> tuple[str, str]:
+def find_model(output: Folder, prefix: str, network: str | None = None) -> tuple[str, str]:
     """Find a stored model by its id, or by the first digits of it that no other model has.
+
+    Parameters
+    ----------
+    output
+        The root of all batches.
+    prefix
+        The id, or its first digits.
+    network
+        Only models of its features; by default of any network.
 
     Returns
     -------
@@ -163,15 +172,16 @@ def find_model(output: Folder, prefix: str) -> tuple[str, str]:
     UsageError
         Where there is none, or more than one.
     """
-    stored = stored_models(output)
+    stored = [one for one in stored_models(output) if network in (None, one[0].rpartition("-")[0])]
     found = [one for one in stored if one[1] == prefix] or [
         one for one in stored if prefix and one[1].startswith(prefix)
     ]
     if len(found) == 1:
         return found[0]
     if not found:
+        of = "" if network is None else f" of the network {network}"
         known = "`orchard models list` names those that there are" if stored else "it has none"
-        raise UsageError(f"{output.uri} has no model {prefix!r}; {known}")
+        raise UsageError(f"{output.uri} has no model {prefix!r}{of}; {known}")
     named = ", ".join(f"{model} of {extractor}" for extractor, model in found[:8])
     raise UsageError(
         f"{prefix!r} may be any of {len(found)} models ({named}); write more of its id"

@@ -18,6 +18,7 @@ from spark_job.lineage import BatchMoments
 from spark_job.models import (
     ModelCard,
     StoredModel,
+    find_model,
     model_id,
     read_model,
     require_extractor,
@@ -275,6 +276,20 @@ def test_a_damaged_model_is_told(
     assert mended.card == stored.card
     assert np.array_equal(mended.pca.components, stored.pca.components)
     assert find_current(SETTINGS, output, card).model is not None
+
+
+def test_a_model_is_found_by_its_first_digits_among_those_of_a_network(
+    output: Folder, card: Card
+) -> None:
+    model = fit_model(SETTINGS, output, moments(), card, IMAGES).card.model
+    twin = f"models/other-0123/{model[:6]}ffffffffff"
+    (output / twin).write("model.json", b"{}")
+    assert find_model(output, model) == (card.extractor, model)
+    with pytest.raises(UsageError, match=r"may be any of 2 models .*; write more of its id"):
+        find_model(output, model[:6])
+    assert find_model(output, model[:6], card.name) == (card.extractor, model)
+    with pytest.raises(UsageError, match=rf"no model '{model}' of the network other; `orchard mo"):
+        find_model(output, model, "other")
 
 
 def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
