@@ -6,10 +6,13 @@ A published run, one that may still be published, one at work and their models n
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spark_job import contract
@@ -23,7 +26,8 @@ from spark_job.receipts import RunReceipt
 from spark_job.runs import locked_unless_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
 
     from spark_job.objects import Folder
 
@@ -53,7 +57,9 @@ class Leftover:
     started
         When a superseded run did; empty for anything else.
     files, bytes
-        How much it is.
+        How many files it is, and how many bytes become free without it and what is named before
+        it. On a disk a file has as many names as there are runs that copied it, and its bytes stay
+        as long as one of them does.
     """
 
     kind: Kind
@@ -141,9 +147,10 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
         chosen = [one for one in found if not batches or one.name in batches]
         runs = [leftover for one in chosen for leftover in _leftovers(one, keep)]
         models = _unused_models(output, found, {(one.owner, one.name) for one in runs})
+        measured = _measure(output, [*runs, *models], pool)
         return Survey(
-            runs=list(pool.map(partial(_measure, output), runs)),
-            models=list(pool.map(partial(_measure, output), models)),
+            runs=measured[: len(runs)],
+            models=measured[len(runs) :],
             at_work=[(one.name, run) for one in chosen for run in sorted(one.living)],
             unpublished=[
                 (one.name, run)
@@ -280,10 +287,37 @@ def _unused_models(
     ]
 
 
-def _measure(output: Folder, leftover: Leftover) -> Leftover:
-    entries = [entry for folder in leftover.folders for entry in (output / folder).entries()]
-    size = sum(entry.bytes or 0 for entry in entries)
-    return replace(leftover, files=len(entries), bytes=size)
+def _measure(
+    output: Folder, leftovers: Sequence[Leftover], pool: ThreadPoolExecutor
+) -> list[Leftover]:
+    if not isinstance(output, LocalFolder):
+        return list(pool.map(partial(_measure_in_s3, output), leftovers))
+    names: Counter[tuple[int, int]] = Counter()
+    measured = []
+    for one in leftovers:
+        files = freed = 0
+        for status in _statuses(output, one):
+            inode = (status.st_dev, status.st_ino)
+            names[inode] += 1
+            files += 1
+            freed += status.st_size if names[inode] == status.st_nlink else 0
+        measured.append(replace(one, files=files, bytes=freed))
+    return measured
+
+
+def _measure_in_s3(output: Folder, leftover: Leftover) -> Leftover:
+    sizes = [
+        entry.bytes or 0 for folder in leftover.folders for entry in (output / folder).entries()
+    ]
+    return replace(leftover, files=len(sizes), bytes=sum(sizes))
+
+
+def _statuses(output: LocalFolder, leftover: Leftover) -> Iterator[os.stat_result]:
+    for folder in leftover.folders:
+        below = output / folder
+        for entry in below.entries():
+            with suppress(FileNotFoundError):  # its run goes on, or somebody else removes it
+                yield Path(below.path, entry.name).lstat()
 
 
 def _remove_superseded(output: Folder, leftover: Leftover) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchard import pruning
 from orchard.pruning import Kind
-from spark_job import contract, lineage, runs
+from spark_job import contract, lineage, reprojection, runs
 from spark_job.errors import OutputRefusedError
 from tests.orchard.command import orchard, refusal, rows, succeed
+from tests.spark_job.inline import InlineEngine
 from tests.spark_job.published import EXTRACTOR, publish_batch
 
 if TYPE_CHECKING:
@@ -47,6 +49,21 @@ def files(output: Folder) -> set[str]:
 
 def runs_of(output: Folder, batch: str = "apples") -> list[str]:
     return (output / contract.results_folder(batch) / contract.RUNS).folders()
+
+
+def run_of(output: Folder, batch: str) -> Folder:
+    """The published run's folder."""
+    return output / contract.run_folder(batch, lineage.published_receipts(output)[batch].run)
+
+
+def bytes_on_disk(output: Folder) -> int:
+    """Of all files, each counted once whatever the number of its names."""
+    found = {}
+    for path in Path(output.uri).rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            found[status.st_dev, status.st_ino] = status.st_size
+    return sum(found.values())
 
 
 def test_superseded_runs_and_what_crashes_left_go_and_all_else_stays(output: Folder) -> None:
@@ -90,6 +107,34 @@ def test_the_latest_started_are_kept_whatever_their_names(local: Folder) -> None
         publish_batch(local, "apples", run=run)
     succeed("prune", "--yes", output=local)
     assert runs_of(local) == ["x", "y"]
+
+
+def test_bytes_are_those_that_become_free(local: Folder) -> None:
+    """Of a reprojected run most files have another name in the run that was made from it."""
+    publish_batch(local, "apples", run="a")
+    for other in ("plums", "figs"):
+        publish_batch(local, other, fit=True)
+        [planned] = reprojection.plan(local, ["apples"])
+        reprojection.reproject(local, planned, InlineEngine())
+    before = bytes_on_disk(local)
+    told = rows(succeed("prune", "--keep", "0", "--yes", output=local))
+    assert len(told) == 2
+    freed = before - bytes_on_disk(local)
+    assert sum(int(row["bytes"]) for row in told) == freed
+    shared = sum(entry.bytes or 0 for entry in run_of(local, "apples").entries())
+    assert freed < shared, "what stays has the larger part of it"
+
+
+def test_bytes_of_files_that_only_what_goes_shares_become_free_once(local: Folder) -> None:
+    publish_batch(local, "apples", run="a")
+    publish_batch(local, "plums", fit=True)
+    [planned] = reprojection.plan(local, ["apples"])
+    reprojection.reproject(local, planned, InlineEngine())
+    publish_batch(local, "apples", run="z")
+    before = bytes_on_disk(local)
+    told = rows(succeed("prune", "--keep", "0", "--yes", output=local))
+    assert len(told) == 2
+    assert sum(int(row["bytes"]) for row in told) == before - bytes_on_disk(local)
 
 
 def test_nobody_who_could_answer_is_no_yes(local: Folder) -> None:
