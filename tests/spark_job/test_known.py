@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from spark_job import contract, featurize, known, pipeline
+from spark_job import contract, featurize, known, pipeline, runs
 from spark_job.decode import decode
 from spark_job.engines import Attempt
 from spark_job.errors import NoImagesError, RejectedImageError
-from spark_job.known import CarryingPass, KnownPart
+from spark_job.known import CarryingPass, KnownPart, find_known
 from spark_job.listing import list_images, write_listing
 from spark_job.networks import load_card
 from spark_job.networks.extractor import shared_extractor
 from spark_job.objects import LocalFolder, RefusedError, open_folder
+from spark_job.pointers import BatchPointer
+from spark_job.receipts import to_json
 from spark_job.settings import JobSettings
 from tests.spark_job.inline import InlineEngine
 from tests.spark_job.jobs import read_json
@@ -191,6 +193,58 @@ def test_a_renamed_image_is_known_by_its_content(batch: Batch) -> None:
 def test_all_is_computed_again_on_request(batch: Batch) -> None:
     assert told(batch.run(**LIMITS, again=True).counts) == (10, 7, 0, 2, 1)
     assert batch.inferred == 7
+
+
+def test_images_that_were_gone_for_a_while_are_known_from_a_run_that_was_kept(
+    batch: Batch, tmp_path: Path
+) -> None:
+    before = batch.table("features")
+    (batch.images / "Plum").rename(tmp_path / "Plum")  # which is no change of the files
+    assert told(batch.run(**LIMITS).counts) == (4, 0, 3, 1, 0)
+    (tmp_path / "Plum").rename(batch.images / "Plum")
+    assert told(batch.run(**LIMITS).counts) == (10, 0, 7, 2, 1)
+    assert (batch.read, batch.inferred) == ([], 0)
+    assert batch.table("features") == before
+
+
+def test_the_published_run_is_asked_first_and_two_others_as_they_started(batch: Batch) -> None:
+    for run in ("z", "y", "x", "w"):
+        batch.run(**LIMITS, run=run)
+    output = open_folder(str(batch.output))
+    pointer = BatchPointer("x", str(batch.images), "2026", "2026")
+    (output / "results/b").write("current.json", to_json(asdict(pointer)))
+    claim = runs.claim_run(output, "b", "now", str(batch.images), load_card().extractor)
+    try:
+        asked = [one.folder.uri for one in find_known(claim, load_card(), str(batch.images))]
+    finally:
+        claim.release()
+    assert list(dict.fromkeys(uri.rpartition("/")[2] for uri in asked)) == ["x", "w", "y"]
+
+
+def test_what_was_before_everything_was_computed_again_is_not_asked(
+    batch: Batch, tmp_path: Path
+) -> None:
+    (batch.images / "Plum").rename(tmp_path / "Plum")
+    assert told(batch.run(**LIMITS, again=True).counts) == (4, 3, 0, 1, 0)
+    (tmp_path / "Plum").rename(batch.images / "Plum")
+    assert told(batch.run(**LIMITS).counts) == (10, 4, 3, 2, 1)
+
+
+def test_of_a_run_that_knows_no_more_the_features_are_not_read(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch.run(**LIMITS)
+    (batch.images / "Kiwi/another.png").write_bytes(encoded(fruit(99)))
+    folders = []
+    read_features = known._read_features
+
+    def reading(folder: LocalFolder, name: str) -> Any:
+        folders.append(folder.uri.rpartition("/")[2])
+        return read_features(folder, name)
+
+    monkeypatch.setattr(known, "_read_features", reading)
+    assert told(batch.run(**LIMITS).counts) == (11, 1, 7, 2, 1)
+    assert set(folders) == {"r2"}
 
 
 def test_another_extractor_knows_nothing(batch: Batch) -> None:
