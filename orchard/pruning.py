@@ -1,6 +1,7 @@
 """What of an output nobody needs any more: found, and removed if that is still so.
 
-A published run, one that may still be published, one at work and their models never count among it.
+A published run, one that may still be published, one at work and their models never count among it,
+nor a run of whose moments the next update of a current model is made.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 from spark_job import contract
 from spark_job.claims import Claim, parse_claim
 from spark_job.errors import OutputRefusedError, UsageError
-from spark_job.lineage import READS
-from spark_job.models import stored_models
+from spark_job.lineage import READS, find_run
+from spark_job.models import read_card, stored_models
 from spark_job.objects import LocalFolder
 from spark_job.pointers import BatchPointer, ModelPointer, read_pointer
 from spark_job.receipts import RunReceipt
@@ -70,6 +71,11 @@ class Leftover:
     files: int = 0
     bytes: int = 0
 
+    @property
+    def has_results(self) -> bool:
+        """Whether it is more of a run than its work folder."""
+        return contract.run_folder(self.owner, self.name) in self.folders
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -82,12 +88,16 @@ class Survey:
     at_work, unpublished
         Batches and names of runs at work, and of complete ones that started later than the
         published one, or have none beside them: these may still be published.
+    made_from
+        Batches and names of runs that would be superfluous, were not a current model made from
+        them, and that model.
     """
 
     runs: list[Leftover] = field(default_factory=list)
     models: list[Leftover] = field(default_factory=list)
     at_work: list[tuple[str, str]] = field(default_factory=list)
     unpublished: list[tuple[str, str]] = field(default_factory=list)
+    made_from: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,11 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
     with ThreadPoolExecutor(READS) as pool:
         found = list(pool.map(partial(_look_at, output), names))
         chosen = [one for one in found if not batches or one.name in batches]
-        runs = [leftover for one in chosen for leftover in _leftovers(one, keep)]
+        needed = _made_from(output)
+        leftovers = [leftover for one in chosen for leftover in _leftovers(one, keep)]
+        runs = [
+            one for one in leftovers if not one.has_results or (one.owner, one.name) not in needed
+        ]
         models = _unused_models(output, found, {(one.owner, one.name) for one in runs})
         measured = _measure(output, [*runs, *models], pool)
         return Survey(
@@ -161,6 +175,11 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
                 and (one.pointer is None or run != one.pointer.run)
                 and not one.has_superseded(receipt)
             ],
+            made_from=[
+                (one.owner, one.name, needed[one.owner, one.name])
+                for one in leftovers
+                if one not in runs
+            ],
         )
 
 
@@ -172,11 +191,15 @@ def remove(output: Folder, leftover: Leftover) -> bool:
     bool
         Whether it was removed.
     """
+    if leftover.kind is Kind.MODEL:
+        return _remove_model(output, leftover)
+    run = output / contract.run_folder(leftover.owner, leftover.name)
+    goes = leftover.kind is Kind.SUPERSEDED or run.read_or_none(contract.RUN) is None
+    if goes and (leftover.owner, leftover.name) in _made_from(output, leftover.owner):
+        return False
     if leftover.kind is Kind.SUPERSEDED:
         return _remove_superseded(output, leftover)
-    if leftover.kind is Kind.DEAD:
-        return _remove_dead(output, leftover)
-    return _remove_model(output, leftover)
+    return _remove_dead(output, leftover)
 
 
 def _batch_names(output: Folder) -> list[str]:
@@ -255,6 +278,29 @@ def _leftovers(batch: _Batch, keep: int) -> list[Leftover]:
 def _is_superseded(run: str, started: str, pointer: BatchPointer | None) -> bool:
     """Whether a pointer names another run that started later: pointers never go back."""
     return pointer is not None and (started, run) < (pointer.started, pointer.run)
+
+
+def _made_from(output: Folder, batch: str | None = None) -> dict[tuple[str, str], str]:
+    """Find the runs, of one batch or of all, of which current models would be updated.
+
+    Returns
+    -------
+    dict
+        The model by the run's batch and name.
+    """
+    found = {}
+    models = output / contract.MODELS
+    for extractor in models.folders():
+        pointer = read_pointer(models / extractor, ModelPointer)
+        card = None if pointer is None else read_card(output, extractor, pointer.model)
+        if card is None:
+            continue
+        for one in card.batches:
+            if batch in (None, one["batch"]):
+                with suppress(UsageError):  # an update could not use it either
+                    run = find_run(output, extractor, one["batch"], one["run"])
+                    found[one["batch"], run] = card.model
+    return found
 
 
 def _unused_models(

@@ -137,6 +137,54 @@ def test_bytes_of_files_that_only_what_goes_shares_become_free_once(local: Folde
     assert sum(int(row["bytes"]) for row in told) == before - bytes_on_disk(local)
 
 
+OTHER = "other-0123456789abcdef"
+
+
+def test_a_run_of_which_the_current_model_is_updated_stays(output: Folder) -> None:
+    """As of a batch that was run with another network since."""
+    for run in ("a", "b"):
+        publish_batch(output, "apples", run=run)
+    publish_batch(output, "plums", run="a")
+    publish_batch(output, "apples", run="c", extractor=OTHER)
+    model = lineage.published_receipts(output)["plums"].model.model
+    result = succeed("prune", "--keep", "0", "--yes", output=output)
+    assert f"Run a of batch apples is the one of which the current model {model}" in result.stderr
+    assert runs_of(output) == ["a", "c"]
+    lineage.merge_published(output, EXTRACTOR, ["apples", "plums"], {"apples": "a"})
+
+
+def test_where_that_run_is_gone_another_one_of_its_network_stays(output: Folder) -> None:
+    publish_batch(output, "apples", run="a")
+    publish_batch(output, "apples", run="b")
+    succeed("prune", "--keep", "0", "--yes", output=output)
+    publish_batch(output, "apples", run="c", extractor=OTHER)
+    result = succeed("prune", "--keep", "0", "--yes", output=output)
+    assert "Run b of batch apples is the one of which" in result.stderr
+    assert runs_of(output) == ["b", "c"]
+    lineage.merge_published(output, EXTRACTOR, ["apples"], {"apples": "a"})
+
+
+def test_what_a_run_left_that_died_when_its_model_was_the_current_one_stays(
+    output: Folder,
+) -> None:
+    """Its moments are in the model; its batch's next run is not there yet."""
+    receipt = publish_batch(output, "apples", run="a", publish=False)
+    (output / contract.run_folder("apples", "a")).delete([contract.RUN])
+    result = succeed("prune", "--yes", output=output)
+    assert f"Run a of batch apples is the one of which the current model {receipt.model.model}" in (
+        result.stderr
+    )
+    assert runs_of(output) == ["a"]
+
+
+def test_what_a_run_left_that_died_when_it_was_published_goes(local: Folder) -> None:
+    publish_batch(local, "apples", run="a")
+    (local / contract.work_folder("apples", "a")).write("features/part-00000-0.parquet", b"x")
+    succeed("prune", "--yes", output=local)
+    assert not [name for name in files(local) if name.startswith(contract.WORK)]
+    assert runs_of(local) == ["a"]
+
+
 def test_nobody_who_could_answer_is_no_yes(local: Folder) -> None:
     for run in ("a", "b"):
         publish_batch(local, "apples", run=run)
@@ -251,6 +299,16 @@ class TestBetweenLookingAndRemoving:
         assert runs.state_of(output, "apples", "a") is runs.State.UNSETTLED
         succeed("prune", "--yes", output=output)
         assert runs_of(output) == ["b"]
+
+    def test_a_run_of_which_a_model_is_updated_by_now_stays(self, output: Folder) -> None:
+        first = publish_batch(output, "apples", run="a")
+        publish_batch(output, "plums", fit=True)
+        publish_batch(output, "apples", run="b", extractor=OTHER)
+        [superseded] = pruning.survey(output, keep=0).runs
+        succeed("models", "use", first.model.model, output=output)
+        before = files(output)
+        assert not pruning.remove(output, superseded)
+        assert files(output) == before
 
     def test_a_model_that_is_needed_by_now_stays(self, output: Folder) -> None:
         publish_batch(output, "apples")
