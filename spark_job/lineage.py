@@ -208,6 +208,9 @@ def fit_merged(
         )
     determined_by = {
         "extractor": extractor,
+        # Also where their images are: a later update replaces a batch's moments by its name, and
+        # the same images under another name are another batch.
+        "batches": [one["batch"] for one in merged.batches],
         "images": merged.images,
         "rule": rule,
         "standardize": standardize,

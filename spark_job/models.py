@@ -35,7 +35,7 @@ class ModelCard:
     Attributes
     ----------
     model
-        Its id: the hash of what determines it.
+        Its id: the hash of what determines it; see `model_id`.
     extractor
         Of the features that it takes.
     images
@@ -145,7 +145,10 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
 
 
 def model_id(determined_by: dict[str, Any]) -> str:
-    """Name a model by the hash of what determines it: images, extractor, and how it was fitted."""
+    """Name a model by the hash of what determines it.
+
+    That is the names of the batches, their images, the extractor, and how it was fitted.
+    """
     canonical = json.dumps(determined_by, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

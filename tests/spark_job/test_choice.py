@@ -138,6 +138,19 @@ def test_an_update_with_nothing_new_changes_nothing(collection: Collection) -> N
     assert read_pointer(collection.models, ModelPointer) == before
 
 
+def test_a_batch_under_another_name_is_another_one_in_a_model(collection: Collection) -> None:
+    """Its first name may go, and is not counted beside the new one."""
+    former = collection.run("a").model.model
+    collection.run("b")
+    (collection.output / "results/a").clear()
+    (collection.root / "in/a").rename(collection.root / "in/monday")
+    renamed = collection.run("monday", pca="fit").model
+    assert (renamed.model != former, renamed.n) == (True, 4)
+    collection.run("b", pca="update")
+    card = collection.current().card
+    assert [(one["batch"], one["n"]) for one in card.batches] == [("b", 5), ("monday", 4)]
+
+
 def test_a_model_is_reused_by_its_name_and_stays_what_it_is(collection: Collection) -> None:
     first = collection.run("a")
     second = collection.run("b", pca="fit")
