@@ -185,7 +185,7 @@ def choose(
         merged,
         rule=rule,
         standardize=standardize,
-        parents=[] if base is None else [base.card.model],
+        parent=None if base is None else base.card,
         calibration=calibration,
     )
     same = base is not None and base.card.model == model.card.model

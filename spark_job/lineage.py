@@ -163,7 +163,7 @@ def fit_merged(
     *,
     rule: dict[str, Any],
     standardize: bool,
-    parents: Sequence[str] = (),
+    parent: ModelCard | None = None,
     calibration: Calibration | None = None,
 ) -> StoredModel:
     """Fit a model to what `merge_published` gave, and store it under its id.
@@ -176,8 +176,8 @@ def fit_merged(
         What it returned.
     rule, standardize
         How to fit; see `pca.fit`.
-    parents
-        Models that it is made from.
+    parent
+        The model that it is an update of, if it is any.
     calibration
         How it does on images that it was fitted without.
 
@@ -228,7 +228,8 @@ def fit_merged(
         variance_kept=model.variance_kept,
         batches=merged.batches,
         shared=merged.shared,
-        parents=list(parents),
+        parents=[] if parent is None else [parent.model],
+        generation=1 if parent is None else (parent.generation or 1) + 1,
     )
     return write_model(output, StoredModel(model, card, calibration))
 

@@ -52,6 +52,9 @@ class ModelCard:
         Models that it was made from.
     shared
         Images with the same content in several of the batches; None where that is not known.
+    generation
+        One more than that of the model that it is an update of; 1 where it is none. It is told as
+        the model was first made. None of a model of before this was told.
     """
 
     model: str
@@ -66,6 +69,7 @@ class ModelCard:
     batches: list[dict[str, Any]]
     parents: list[str]
     shared: int | None = None
+    generation: int | None = None
     contract: int = contract.CONTRACT
 
 

@@ -53,7 +53,7 @@ def list_models(output: Output = None, json: Json = False) -> None:
     rows = [
         _Listed(
             model=model,
-            current=_generation(current.get(extractor), model) is not None,
+            current=_turn(current.get(extractor), model) is not None,
             extractor=extractor,
             card=store.read_card(root, extractor, model),
             vectors_of=_batches_of(published, extractor, model),
@@ -91,7 +91,7 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
     vectors_of = _batches_of(lineage.published_receipts(root), extractor, found)
     if json:
         told = asdict(stored.card) | {
-            "generation": _generation(pointer, found),
+            "current": _turn(pointer, found) is not None,
             "vectors_of": vectors_of,
             "eigenvalues": stored.pca.eigenvalues.tolist(),
         }
@@ -309,7 +309,7 @@ def _pointers(root: Folder) -> dict[str, ModelPointer | None]:
     return {name: read_pointer(models / name, ModelPointer) for name in models.folders()}
 
 
-def _generation(pointer: ModelPointer | None, model: str) -> int | None:
+def _turn(pointer: ModelPointer | None, model: str) -> int | None:
     """How many models were current, this one included; None where it is not the current one."""
     return None if pointer is None or pointer.model != model else pointer.generation
 
@@ -325,8 +325,8 @@ def _batches_of(receipts: dict[str, RunReceipt], extractor: str, model: str) -> 
 def _facts(
     card: ModelCard, pointer: ModelPointer | None, vectors_of: list[str]
 ) -> list[tuple[str, str]]:
-    generation = _generation(pointer, card.model)
-    current = "no" if generation is None else f"yes, as number {generation} of this extractor"
+    turn = _turn(pointer, card.model)
+    current = "no" if turn is None else f"yes, as number {turn} of this extractor"
     rule = " ".join(f"--{name} {value:g}" for name, value in card.rule.items())
     return [
         ("extractor", card.extractor),
@@ -334,7 +334,8 @@ def _facts(
         ("fitted with", f"{rule} --{'' if card.standardize else 'no-'}standardize"),
         ("fitted on", f"{card.n:,} images, {card.features:,} features"),
         ("components", f"{card.k}, which keep {card.variance_kept:.2%} of their variance"),
-        ("made from models", _some(card.parents) or "none"),
+        ("update of", _some(card.parents) or "none"),
+        ("generation", "unknown" if card.generation is None else f"{card.generation}"),
         ("in several batches", "unknown" if card.shared is None else f"{card.shared:,} images"),
         ("vectors of", _some(vectors_of) or "no published batch"),
     ]

@@ -94,7 +94,8 @@ class TestListing:
 
 class TestShowing:
     def test_a_model_says_what_it_was_made_from_and_what_it_explains(self, output: Folder) -> None:
-        runs = [publish_batch(output, batch, n).run for batch, n in (("plums", 20), ("apples", 12))]
+        receipts = [publish_batch(output, *one) for one in (("plums", 20), ("apples", 12))]
+        runs, first = [one.run for one in receipts], receipts[0].model.model
         model = build(output, "--variance", "0.9", "--use")
         result = succeed("models", "show", model[:8], output=output)
         facts, batches, spectrum = (
@@ -111,7 +112,10 @@ class TestShowing:
         assert [row[2] for row in spectrum[1:]] == [f"{share:.2%}" for share in shares]
         assert spectrum[stored.pca.k][3] == f"{stored.card.variance_kept:.2%}"
         told = json.loads(succeed("models", "show", model, "--json", output=output).stdout)
-        assert told["generation"] == 2
+        assert (told["current"], told["generation"], told["parents"]) == (True, 1, [])
+        assert (said["generation"], said["update of"]) == ("1", "none")
+        other = json.loads(succeed("models", "show", first, "--json", output=output).stdout)
+        assert (other["current"], other["generation"]) == (False, 1)
         assert told["vectors_of"] == []
         np.testing.assert_allclose(told["eigenvalues"], stored.pca.eigenvalues)
 

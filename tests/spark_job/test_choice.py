@@ -89,7 +89,10 @@ def test_an_updated_model_is_that_of_all_images_at_once(collection: Collection, 
     assert model.card.parents == [receipts[1].model.model]
     pointer = read_pointer(collection.models, ModelPointer)
     assert pointer is not None
-    assert pointer.generation == 3
+    assert (pointer.generation, model.card.generation) == (3, 3)
+    assert [read_model(collection.models, one.model.model).card.generation for one in receipts] == [
+        *(1, 2, 3),
+    ]
     expected = model.pca.project(collection.features(receipts[-1]))
     assert np.array_equal(collection.vectors(receipts[-1]), expected)
 

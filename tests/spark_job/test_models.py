@@ -125,6 +125,7 @@ def test_a_stored_model_says_what_it_is(output: Folder, card: Card) -> None:
         variance_kept=stored.pca.variance_kept,
         batches=[{"batch": "b", "run": "r", "n": 12}],
         parents=[],
+        generation=1,
     )
     folder = output / "models" / card.extractor / stored.card.model
     assert folder.files() == ["model.json", "model.npz"]
