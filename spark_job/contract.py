@@ -74,6 +74,7 @@ VECTORS: Final = "vectors"
 PARTS: Final = "parts"
 
 MOMENTS_FILE: Final = "moments.npz"
+SAMPLE_FILE: Final = "sample.npz"
 VARIANCE_FILE: Final = "variance.csv"
 PARTS_FILE: Final = "parts.parquet"
 RECEIPT_TABLE: Final = "receipt/run.parquet"

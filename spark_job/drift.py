@@ -31,7 +31,6 @@ import io
 import logging
 import math
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +84,7 @@ _BINS = round(2 * _LARGEST / _STEP)
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of so many numbers; merges exactly, as moments do."""
+    """Mean and standard deviation of so many numbers."""
 
     n: int
     mean: float
@@ -96,15 +95,6 @@ class Spread:
         """Spread of at least one number, n - 1 in the deviation; 0 of one number."""
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         return cls(len(values), float(np.mean(values)), deviation)
-
-    def merge(self, other: Spread) -> Spread:
-        """Spread of both sets of numbers together (see `Moments.merge`)."""
-        n = self.n + other.n
-        apart = other.mean - self.mean
-        scatter = (self.n - 1) * self.deviation**2 + (other.n - 1) * other.deviation**2
-        scatter += apart**2 * self.n * other.n / n
-        deviation = math.sqrt(scatter / (n - 1)) if n > 1 else 0.0
-        return Spread(n, self.mean + apart * other.n / n, deviation)
 
     def limit(self, z: float, m: float, noise: float = 0.0) -> float:
         """Upper prediction limit of the mean of m further numbers.
@@ -143,6 +133,8 @@ class Calibration:
         Root mean square over left out labels of the shift of their mean, in standard deviations.
     loss, error
         By quantile, of the pictures left out of known labels.
+    covered, sampled
+        Of how many of the model's images it speaks, and how many it rests on, chosen among those.
     """
 
     images: int
@@ -156,6 +148,12 @@ class Calibration:
     shift: float
     loss: dict[str, float]
     error: dict[str, float]
+    covered: int = 0
+    sampled: int = 0
+
+    def says_more_than(self, other: Calibration) -> bool:
+        """Whether, of two of one model, it is the better one."""
+        return (self.covered, self.sampled) > (other.covered, other.sampled)
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Calibration:
@@ -264,53 +262,6 @@ def calibrate(folds: Iterable[HeldOut | None]) -> Calibration | None:
         shift=float(np.sqrt(np.mean(shifts**2))) if len(shifts) else 0.0,
         loss={f"{q:g}": _share(float(np.quantile(known, q))) for q in QUANTILES},
         error={f"{q:g}": float(np.quantile(errors, q)) for q in QUANTILES},
-    )
-
-
-def merge_calibrations(weighted: Iterable[tuple[int, Calibration | None]]) -> Calibration | None:
-    """Calibration of a model of several batches, from those of their own models.
-
-    An approximation where the images themselves are not read again: all numbers are relative to
-    the model's own variance, so those of batches average, weighted by their images; blocks and
-    labels add up, and differences between batches widen the limits. Batches without a
-    calibration are left out. A pooled model has seen more, so its true losses are about these or
-    below; `passes.CalibrationPass` over parts of all batches is exact and takes a fit's time.
-
-    Parameters
-    ----------
-    weighted
-        Images of each batch, and its calibration.
-    """
-    given = [(n, one) for n, one in weighted if one is not None and n > 0]
-    if not given:
-        return None
-    weights = np.array([n for n, _ in given]) / sum(n for n, _ in given)
-    merged = [one for _, one in given]
-
-    def mean(numbers: Iterable[float]) -> float:
-        return float(np.dot(weights, list(numbers)))
-
-    def by_quantile(named: list[dict[str, float]]) -> dict[str, float]:
-        return {q: mean(one[q] for one in named) for q in merged[0].loss}
-
-    def spread(name: str) -> Any:
-        known = [getattr(one, name) for one in merged if getattr(one, name) is not None]
-        return reduce(Spread.merge, known) if known else None
-
-    shares = [(n, one.unseen_far) for n, one in given if one.unseen_far is not None]
-    total = sum(n for n, _ in shares)
-    return Calibration(
-        images=sum(one.images for one in merged),
-        far=mean(one.far for one in merged),
-        typical=spread("typical"),
-        far_share=spread("far_share"),
-        within=math.sqrt(mean(one.within**2 for one in merged)),
-        unseen=spread("unseen"),
-        unseen_error=spread("unseen_error"),
-        unseen_far=sum(n * share for n, share in shares) / total if total else None,
-        shift=math.sqrt(mean(one.shift**2 for one in merged)),
-        loss=by_quantile([one.loss for one in merged]),
-        error=by_quantile([one.error for one in merged]),
     )
 
 
@@ -650,8 +601,9 @@ class _Verdict:
         small = f" (a small batch: {n:,} images)" if n < SMALL else ""
         if self.advice is None:
             return (
-                f"the model has nothing to compare with{small}, being older than these cards or of "
-                "too few images; --pca fit makes one that has, of enough images"
+                f"the model has nothing to compare with{small}: its batches have fewer than "
+                f"{FEWEST} images that runs settled samples of; run them again, which computes "
+                "nothing anew, or update the model with more"
             )
         told = (
             f"the model loses {self.loss:.0%} of a typical image (up to {self.loss_known:.0%} of "

@@ -24,7 +24,6 @@ from spark_job.sketch import ContentSketch, Shared
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from spark_job.drift import Calibration
     from spark_job.objects import Folder
 
 LOGGER = logging.getLogger("orchard")
@@ -164,7 +163,6 @@ def fit_merged(
     rule: dict[str, Any],
     standardize: bool,
     parent: ModelCard | None = None,
-    calibration: Calibration | None = None,
 ) -> StoredModel:
     """Fit a model to what `merge_published` gave, and store it under its id.
 
@@ -178,8 +176,6 @@ def fit_merged(
         How to fit; see `pca.fit`.
     parent
         The model that it is an update of, if it is any.
-    calibration
-        How it does on images that it was fitted without.
 
     Raises
     ------
@@ -231,7 +227,7 @@ def fit_merged(
         parents=[] if parent is None else [parent.model],
         generation=1 if parent is None else (parent.generation or 1) + 1,
     )
-    return write_model(output, StoredModel(model, card, calibration))
+    return write_model(output, StoredModel(model, card))
 
 
 def published_receipt(output: Folder, batch: str) -> RunReceipt | None:

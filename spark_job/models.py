@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -90,19 +90,30 @@ def read_model(models: Folder, model: str) -> StoredModel:
         raise ValueError(f"{folder.uri} is not of contract {contract.CONTRACT}")
     card = ModelCard(**fields)
     fitted = PCAModel.from_bytes(folder.read(contract.MODEL_FILE))
-    return StoredModel(fitted, card, _read_calibration(folder))
+    return StoredModel(fitted, card, _read_calibration(folder, card))
 
 
-def _read_calibration(folder: Folder) -> Calibration | None:
-    """Read what the drift card is held against; None where an older Orchard stored the model."""
+def read_calibration(output: Folder, card: ModelCard) -> Calibration | None:
+    """Read what the drift cards of a model compare with; None where there is nothing of use."""
+    return _read_calibration(output / contract.models_folder(card.extractor) / card.model, card)
+
+
+def _read_calibration(folder: Folder, card: ModelCard) -> Calibration | None:
     content = folder.read_or_none(contract.CALIBRATION)
+    if content is None:
+        return None
     try:
-        return None if content is None else Calibration.from_fields(json.loads(content))
+        found = Calibration.from_fields(json.loads(content))
     except DAMAGED as error:
         LOGGER.warning(
             "%s in %s is damaged (%s): no advice", contract.CALIBRATION, folder.uri, error
         )
         return None
+    if found.covered:
+        return found
+    # An older Orchard stored it: found out for one batch, and an average, far too loose, for more.
+    whole = replace(found, covered=card.n, sampled=found.images)
+    return whole if len(card.batches) == 1 else None
 
 
 def require_extractor(model: ModelCard, card: Card) -> None:
@@ -125,7 +136,7 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
     """Store a model under its id, and return what is stored there.
 
     A stored model is never modified: where this one exists already, that is what is returned,
-    unless it cannot be read. A calibration is added to one that has none.
+    unless it cannot be read. A calibration is added, and replaced by one that says more.
     """
     models = output / contract.models_folder(model.card.extractor)
     card = to_json(asdict(model.card))
@@ -136,9 +147,11 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
         # Another run may fit the same at the same time, or have died between the two.
         with suppress(ConflictError):
             (models / model.card.model).swap(name, content, None)
-    if model.calibration is not None and _read_calibration(models / model.card.model) is None:
-        calibration = to_json(asdict(model.calibration))
-        (models / model.card.model).write(contract.CALIBRATION, calibration)
+    if model.calibration is not None:
+        stored = _read_calibration(models / model.card.model, model.card)
+        if stored is None or model.calibration.says_more_than(stored):
+            calibration = to_json(asdict(model.calibration))
+            (models / model.card.model).write(contract.CALIBRATION, calibration)
     try:
         return read_model(models, model.card.model)
     except DAMAGED:

@@ -23,7 +23,15 @@ from spark_job.accounting import (
     require_equal,
     require_usable,
 )
-from spark_job.choice import Calibrations, adopt, choose, find_current
+from spark_job.calibration import (
+    FeaturesFile,
+    OwnImages,
+    SampledRun,
+    calibrate_model,
+    find_samples,
+    is_calibrated,
+)
+from spark_job.choice import adopt, choose, find_current
 from spark_job.claims import now
 from spark_job.dollars import estimate
 from spark_job.drift import judge, warn
@@ -46,10 +54,9 @@ from spark_job.networks import load_card, load_network
 from spark_job.objects import open_folder
 from spark_job.parts import SEVERAL
 from spark_job.passes import (
-    FeaturesFile,
     MomentsPass,
     ProjectionPass,
-    calibrate_model,
+    choose_sample,
     group_parts,
     project_files,
     read_observed,
@@ -66,12 +73,14 @@ from spark_job.receipts import (
     add_up,
     versions,
 )
+from spark_job.samples import Sample, join
 from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
+    from spark_job.calibration import Images
     from spark_job.choice import Choice
     from spark_job.claims import Claim
-    from spark_job.drift import Calibration, DriftCard
+    from spark_job.drift import DriftCard
     from spark_job.engines import Engine
     from spark_job.known import KnownPart
     from spark_job.listing import Listing
@@ -205,8 +214,8 @@ class _Work:
         featurized = self._featurize()
         moments, contents = self._moments(featurized)
         files = _accepted(self.claim.work, self.card, featurized.receipts)
+        files.append((contract.SAMPLE_FILE, contract.SAMPLE_FILE))
         runs.copy_files(self.claim, files)
-        calibrations = Calibrations(partial(self._calibrate, featurized))
         while True:
             choice = choose(
                 self.settings,
@@ -220,7 +229,7 @@ class _Work:
                     moments,
                     contents,
                 ),
-                calibrations,
+                partial(self._calibrate, featurized),
             )
             self.clock.lap("fit")
             vectors = self._project(featurized, choice)
@@ -381,8 +390,9 @@ class _Work:
 
     def _moments(self, featurized: _Featurized) -> tuple[Moments, ContentSketch]:
         work, rows = self.claim.work, featurized.rows
-        groups = featurized.files(group_parts(rows, min(MOST_MOMENTS, self.engine.slots)))
-        moments_pass = MomentsPass(work, groups, self.card.features)
+        grouped = group_parts(rows, min(MOST_MOMENTS, self.engine.slots))
+        groups, chosen = featurized.files(grouped), choose_sample(rows, grouped)
+        moments_pass = MomentsPass(work, groups, self.card.features, chosen)
         receipts = self.engine.run("moments", moments_pass, range(len(groups)))
         moments, contents = Moments.empty(self.card.features), ContentSketch.empty()
         # In the groups' order, so that the last bits do not depend on which task ended first.
@@ -393,18 +403,35 @@ class _Work:
         require_equal("features read back", moments.n, sum(rows))
         read_back = add_digests(one.features for one in receipts)
         require_equal("features read back, by their bytes", read_back, featurized.digests.features)
+        sample = join([Sample.from_bytes(work.read(one.sample)) for one in receipts])
+        work.write(contract.SAMPLE_FILE, sample.to_bytes())
         self.clock.lap("moments")
         return moments, contents
 
     def _calibrate(
-        self, featurized: _Featurized, rule: dict[str, Any], standardize: bool
-    ) -> Calibration | None:
-        """Find out how a model of this batch does on images that it was fitted without."""
-        files = [
-            FeaturesFile(self.claim.work, f"{contract.FEATURES}/{part.features}", rows)
-            for part, rows in zip(featurized.parts, featurized.rows, strict=True)
-        ]
-        return calibrate_model(self.engine, files, standardize=standardize, rule=rule)
+        self, featurized: _Featurized, model: StoredModel, batches: list[dict[str, Any]]
+    ) -> StoredModel:
+        """Give a model a calibration, on images of all its batches, unless it has a whole one."""
+        work, n = self.claim.work, sum(featurized.rows)
+        alone = [(one["run"], one["n"]) for one in batches] == [(self.claim.run, n)]
+        if is_calibrated(model) and not alone:
+            return model
+        self.clock.lap("fit")
+        images: Images
+        if alone:
+            parts = zip(featurized.parts, featurized.rows, strict=True)
+            images = OwnImages.of(
+                [
+                    FeaturesFile(work, f"{contract.FEATURES}/{part.features}", rows)
+                    for part, rows in parts
+                ]
+            )
+        else:
+            own = {self.claim.batch: SampledRun(work, n)}
+            images = find_samples(self.claim.output, model.card, batches, own)
+        calibrated = calibrate_model(self.engine, self.claim.output, model, images)
+        self.clock.lap("calibrate")
+        return calibrated
 
     def _drift(
         self, choice: Choice, moments: Moments, vectors: list[VectorsReceipt]

@@ -10,6 +10,7 @@ from orchard import console
 from orchard.options import Batches, Json, Output, open_root, split_names
 from spark_job import contract, lineage, reprojection
 from spark_job import models as store
+from spark_job.calibration import calibrate_model, find_samples, is_calibrated
 from spark_job.claims import now
 from spark_job.errors import UsageError
 from spark_job.models import ModelCard
@@ -157,7 +158,7 @@ def build(
     """Fit one model to the published runs of several batches; its id goes to stdout.
 
     No image is read: the moments of the batches' features are merged, as if all the images had
-    been one batch.
+    been one batch. What its drift cards compare with comes of samples that the runs settled.
     """
     rule = _rule(variance, components)
     root = open_root(output)
@@ -165,7 +166,12 @@ def build(
     extractor = _one_extractor(receipts, network)
     known = store.stored_models(root)
     merged = lineage.merge_published(root, extractor, list(receipts))
-    card = lineage.fit_merged(root, extractor, merged, rule=rule, standardize=standardize).card
+    model = lineage.fit_merged(root, extractor, merged, rule=rule, standardize=standardize)
+    if not is_calibrated(model):
+        samples = find_samples(root, model.card, merged.batches)
+        with reprojection.start_workers() as engine:
+            model = calibrate_model(engine, root, model, samples)
+    card = model.card
     there = "was stored before" if (extractor, card.model) in known else "is stored"
     console.say(
         f"The model {card.model} {there}: {card.k} components, {card.variance_kept:.2%} of the "

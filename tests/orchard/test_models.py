@@ -159,6 +159,31 @@ class TestBuilding:
         assert again.stdout.strip() == first
         assert "was stored before" in again.stderr
 
+    def test_it_is_held_against_images_of_all_batches(self, output: Folder) -> None:
+        publish_batch(output, "plums", 30)
+        publish_batch(output, "apples", 20)
+        stored = read_model(output / contract.models_folder(EXTRACTOR), build(output))
+        assert stored.calibration is not None
+        assert (stored.calibration.covered, stored.calibration.sampled) == (50, 50)
+        again = succeed("models", "build", "--batches", "plums, apples", output=output)
+        assert again.stderr.count("\n") == 2, "which it says nothing of"
+
+    def test_a_batch_without_a_sample_is_left_out_and_said(self, local: Folder) -> None:
+        publish_batch(local, "plums", 50)
+        run = publish_batch(local, "apples", 20).run
+        (local / contract.run_folder("apples", run)).delete([contract.SAMPLE_FILE])
+        result = succeed("models", "build", "--batches", "apples,plums", output=local)
+        assert "compare with no images of apples, run before runs settled" in result.stderr
+        model = result.stdout.strip()
+        stored = read_model(local / contract.models_folder(EXTRACTOR), model)
+        assert stored.calibration is not None
+        assert (stored.calibration.covered, stored.calibration.sampled) == (50, 50)
+        publish_batch(local, "apples", 20)
+        assert build(local) == model
+        stored = read_model(local / contract.models_folder(EXTRACTOR), model)
+        assert stored.calibration is not None
+        assert stored.calibration.covered == 70
+
     def test_of_one_batch_it_is_the_model_that_its_run_fitted(self, local: Folder) -> None:
         model = publish_batch(local, "apples").model.model
         assert build(local, batches="apples") == model

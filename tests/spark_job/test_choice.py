@@ -12,6 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from spark_job import choice, pipeline, runs, tables
+from spark_job.calibration import SampledImages, SampledRun
+from spark_job.drift import FOLDS, calibrate, hold_out
 from spark_job.errors import UsageError
 from spark_job.models import read_model
 from spark_job.moments import Moments
@@ -178,6 +180,59 @@ def test_what_cannot_be_reused_is_refused_before_the_work(collection: Collection
     (collection.output / "results/a").clear()
     with pytest.raises(UsageError, match=r"run 'r02' of batch 'a' was removed"):
         collection.run("b", pca="update")
+
+
+def large(collection: Collection) -> None:
+    """Two batches more, large enough together for a calibration."""
+    plant(collection.root / "in/d", {"Kiwi": 12, "Plum": 14}, seed=300)
+    plant(collection.root / "in/e", {"Fig": 12, "Kiwi": 14}, seed=400)
+
+
+def test_an_updated_model_is_held_against_images_of_all_its_batches_once_each(
+    collection: Collection,
+) -> None:
+    large(collection)
+    collection.run("d", pca="update")
+    collection.run("e", pca="update")
+    model = collection.current()
+    assert model.calibration is not None
+    assert (model.calibration.covered, model.calibration.sampled) == (52, 52)
+    assert model.calibration.unseen is not None
+    assert model.calibration.unseen.n == 3, "labels: the kiwis of both are one"
+    collection.run("d", pca="update", again=True)
+    assert collection.current().calibration == model.calibration, "and it counts no batch again"
+    labels, features = SampledImages(
+        tuple(
+            SampledRun(collection.output / f"results/{one['batch']}/runs/{one['run']}", one["n"])
+            for one in model.card.batches
+        )
+    ).read()
+    rule: dict[str, Any] = {"standardize": True, "rule": {"variance": 0.8}}
+    folds = [hold_out(features, labels, fold, **rule) for fold in range(FOLDS)]
+    expected = calibrate(folds)
+    assert expected is not None
+    assert model.calibration == replace(expected, covered=52, sampled=52)
+
+
+def test_a_model_without_a_calibration_has_one_when_its_batch_was_run_again(
+    collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As its card's sentence says, for a model of before runs settled samples."""
+    large(collection)
+    plant(collection.root / "in/d", {"Lime": 20}, seed=500)
+    first = collection.run("d")
+    (collection.models / first.model.model).delete(["calibration.json"])
+    open_folder(first.results).delete(["sample.npz"])
+    with caplog.at_level(logging.WARNING, "orchard"):
+        told = collection.run("a").drift
+    assert told is not None
+    assert told.advice is None
+    assert "run them again, which computes nothing anew" in told.because
+    assert "compare with no images of d, run before runs settled samples" in caplog.text
+    assert collection.run("d").counts.computed == 0
+    told = collection.run("a").drift
+    assert told is not None
+    assert told.advice is not None
 
 
 def interrupt(rival: Any, monkeypatch: pytest.MonkeyPatch) -> list[RunReceipt]:

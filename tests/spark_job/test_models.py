@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from spark_job import pca
-from spark_job.choice import Calibrations, choose, find_current
+from spark_job.choice import choose, find_current
 from spark_job.drift import FOLDS, Calibration, calibrate, hold_out
 from spark_job.errors import UsageError
 from spark_job.lineage import BatchMoments
@@ -27,6 +27,7 @@ from spark_job.models import (
 from spark_job.moments import Moments
 from spark_job.networks import load_card
 from spark_job.objects import Folder, open_folder
+from spark_job.receipts import to_json
 from spark_job.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -66,8 +67,12 @@ def fit_model(
 ) -> StoredModel:
     """A new model of one batch, which no pointer points at."""
     own = BatchMoments(settings.batch, settings.run, card.extractor, images, moments)
-    calibrations = Calibrations(lambda *_: calibration)
-    return choose(replace(settings, pca="fit"), output, card, own, calibrations).model
+
+    def calibrate(model: StoredModel, batches: list[dict[str, Any]]) -> StoredModel:
+        assert batches == [{"batch": settings.batch, "run": settings.run, "n": moments.n}]
+        return write_model(output, replace(model, calibration=calibration))
+
+    return choose(replace(settings, pca="fit"), output, card, own, calibrate).model
 
 
 def point_at(output: Folder, card: Card, content: dict[str, Any]) -> None:
@@ -303,7 +308,7 @@ def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
     assert "4 components were asked for, but 3 images vary in no more than 2" in caplog.text
 
 
-def calibration(seed: int = 1) -> Calibration:
+def calibration(seed: int = 1, covered: int = 12, sampled: int = 12) -> Calibration:
     features = np.random.default_rng(seed).standard_normal((60, WIDTH))
     rule = {"variance": 0.8}
     labels = [f"{row // 10}" for row in range(60)]
@@ -311,7 +316,7 @@ def calibration(seed: int = 1) -> Calibration:
         hold_out(features, labels, fold, standardize=True, rule=rule) for fold in range(FOLDS)
     )
     assert made is not None
-    return made
+    return replace(made, covered=covered, sampled=sampled)
 
 
 def test_a_calibration_is_stored_beside_its_model(output: Folder, card: Card) -> None:
@@ -331,6 +336,37 @@ def test_a_model_that_was_stored_without_a_calibration_gets_one(output: Folder, 
     newer = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration())
     assert newer.calibration == calibration()
     assert newer.card == older.card
+
+
+def test_of_two_calibrations_the_one_that_says_more_stays_whichever_comes_first(
+    output: Folder, card: Card
+) -> None:
+    """Of more of the model's images; or else the one that rests on more of them."""
+    said = [calibration(1, 5, 5), calibration(2, 12, 8), calibration(3, 12, 9)]
+    for order in (said, said[::-1]):
+        (output / "models").clear()
+        for one in order:
+            stored = fit_model(SETTINGS, output, moments(), card, IMAGES, one)
+        assert stored.calibration == said[2]
+
+
+def test_a_calibration_of_an_older_orchard_is_believed_of_one_batch_alone(
+    output: Folder, card: Card
+) -> None:
+    """Of several it was an average, far too loose."""
+    models = output / "models" / card.extractor
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
+    fields = asdict(calibration())
+    del fields["covered"], fields["sampled"]
+    (models / stored.card.model).write("calibration.json", to_json(fields))
+    known = calibration(sampled=calibration().images)
+    assert read_model(models, stored.card.model).calibration == known
+    several = replace(stored.card, model="several", batches=stored.card.batches * 2)
+    write_model(output, StoredModel(stored.pca, several))
+    (models / "several").write("calibration.json", to_json(fields))
+    assert read_model(models, "several").calibration is None
+    better = write_model(output, StoredModel(stored.pca, several, calibration(2)))
+    assert better.calibration == calibration(2)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"images": 3}', b"\xff"])

@@ -76,6 +76,7 @@ class TestWhatIsPublished:
             f"results/batch/runs/first/{name}"
             for name in [
                 "moments.npz",
+                "sample.npz",
                 "variance.csv",
                 "parts.parquet",
                 "receipt/run.parquet",
