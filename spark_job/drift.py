@@ -78,6 +78,9 @@ OTHERS = "(other labels)"
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
+OF_LABEL = (0.5, 0.95)
+"""Those of the errors that are told of each label: more would make the card long."""
+
 _LARGEST, _STEP = 12.0, 1 / 16
 _BINS = round(2 * _LARGEST / _STEP)
 
@@ -301,7 +304,7 @@ class Observed:
     sums
         [labels, d], sums of z.
     errors
-        [bins], histogram of the errors' logarithms.
+        [labels, bins], histograms of the errors' logarithms.
     """
 
     labels: list[str]
@@ -317,8 +320,8 @@ class Observed:
     def empty(cls, features: int) -> Observed:
         """What no image adds up to."""
         nothing = np.zeros(0)
-        none, bins = np.zeros((0, _BINS), np.int64), np.zeros(_BINS, np.int64)
-        return cls([], none, nothing, nothing, nothing, nothing, np.zeros((0, features)), bins)
+        none = np.zeros((0, _BINS), np.int64)
+        return cls([], none, nothing, nothing, nothing, nothing, np.zeros((0, features)), none)
 
     @classmethod
     def of(
@@ -332,20 +335,23 @@ class Observed:
         odds, error = losses(model, scaled, vectors)
         named = np.array([label or "" for label in labels])
         names, numbers = np.unique(named, return_inverse=True)
-        cells = numbers * _BINS + _bins(odds)
-        histogram = np.bincount(cells, minlength=len(names) * _BINS).reshape(-1, _BINS)
+
+        def histograms(logarithms: NDArray[np.float64]) -> NDArray[np.int64]:
+            cells = numbers * _BINS + _bins(logarithms)
+            return np.bincount(cells, minlength=len(names) * _BINS).reshape(-1, _BINS)
+
         sums = np.stack([scaled[numbers == one].sum(axis=0) for one in range(len(names))])
         square = np.einsum("nd,nd->n", scaled, scaled)
         kept = np.einsum("nk,nk->n", vectors, vectors, dtype=np.float64)
         return cls(
             names.tolist(),
-            histogram,
+            histograms(odds),
             np.bincount(numbers, odds).astype(np.float64),
             np.bincount(numbers, np.log(error)).astype(np.float64),
             np.bincount(numbers, square).astype(np.float64),
             np.bincount(numbers, kept).astype(np.float64),
             sums,
-            np.bincount(_bins(np.log(error)), minlength=_BINS),
+            histograms(np.log(error)),
         )._bounded()
 
     def merge(self, other: Observed) -> Observed:
@@ -354,7 +360,7 @@ class Observed:
         names += [OTHERS] if OTHERS in (*self.labels, *other.labels) else []
         ours, theirs = self._rows_of(names), other._rows_of(names)
         merged = {name: ours[name] + theirs[name] for name in ours}
-        return Observed(names, **merged, errors=self.errors + other.errors)._bounded()
+        return Observed(names, **merged)._bounded()
 
     def to_bytes(self) -> bytes:
         """Serialize as an ``.npz`` file."""
@@ -369,7 +375,7 @@ class Observed:
             return cls(**{**{name: file[name] for name in file}, "labels": file["labels"].tolist()})
 
     def _by_label(self) -> dict[str, NDArray[Any]]:
-        names = ("odds", "total", "error_total", "square", "kept", "sums")
+        names = ("odds", "total", "error_total", "square", "kept", "sums", "errors")
         return {name: getattr(self, name) for name in names}
 
     def _rows_of(self, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -390,12 +396,12 @@ class Observed:
             name: np.concatenate([one[:MOST_LABELS], one[MOST_LABELS:].sum(axis=0, keepdims=True)])
             for name, one in self._by_label().items()
         }
-        return Observed([*self.labels[:MOST_LABELS], OTHERS], **cut, errors=self.errors)
+        return Observed([*self.labels[:MOST_LABELS], OTHERS], **cut)
 
 
 @dataclass(frozen=True)
 class LabelDrift:
-    """What a card says of one label; see `DriftCard`."""
+    """What a card says of one label; see `DriftCard`. Of the errors, the quantiles `OF_LABEL`."""
 
     label: str
     n: int
@@ -405,6 +411,7 @@ class LabelDrift:
     error: float
     far: float | None
     advice: str | None
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -519,7 +526,7 @@ def judge(
         error_unknown=_rounded_or_none(verdict.error_unknown),
         far=_rounded_or_none(verdict.far),
         far_known=_rounded_or_none(verdict.far_known),
-        errors={f"{q:g}": _rounded(math.exp(_quantile(observed.errors, q))) for q in QUANTILES},
+        errors=_errors(observed.errors.sum(axis=0), QUANTILES),
         errors_known=(
             {} if calibration is None else {q: _rounded(v) for q, v in calibration.error.items()}
         ),
@@ -637,7 +644,13 @@ def _judge_label(
         error=_rounded(verdict.error),
         far=_rounded_or_none(verdict.far),
         advice=verdict.advice,
+        errors=_errors(observed.errors[number], OF_LABEL),
     )
+
+
+def _errors(histogram: NDArray[np.int64], quantiles: Iterable[float]) -> dict[str, float]:
+    """Errors by quantile, of a histogram of their logarithms."""
+    return {f"{q:g}": _rounded(math.exp(_quantile(histogram, q))) for q in quantiles}
 
 
 def _label_numbers(labels: Sequence[str | None]) -> NDArray[np.intp]:

@@ -224,6 +224,8 @@ class TestNumbers:
             here = Moments.of(others.features[rows])
             assert one.n == here.n == 12
             assert one.variance_kept == pytest.approx(model.variance_kept_of(here), rel=1e-4)
+            for q in drift.OF_LABEL:
+                assert one.errors[f"{q:g}"] == pytest.approx(np.quantile(error[rows], q), rel=0.1)
             mean = scaled[rows].mean(axis=0)
             assert one.shift == pytest.approx(np.sqrt((mean**2).mean()), rel=1e-5)
 
@@ -334,6 +336,7 @@ class TestObserved:
         counts = merged.odds.sum(axis=1)
         assert [*counts[:3]] == [labels.count(name) for name in ("00", "01", "02")]
         assert counts.sum() == merged.errors.sum() == 200
+        assert np.array_equal(merged.errors.sum(axis=1), counts)
 
 
 def test_a_card_comes_back_as_it_was_written(
@@ -344,6 +347,10 @@ def test_a_card_comes_back_as_it_was_written(
         written = to_json(asdict(card))
         assert DriftCard.from_fields(json.loads(written)) == card
     assert len(written) < 30_000
+    fields = json.loads(written)
+    for label in fields["labels"]:
+        del label["errors"]
+    assert DriftCard.from_fields(fields).labels[0].errors == {}, "of before there were such"
 
 
 def test_a_fold_is_small_enough_to_travel(known: Pictures) -> None:
