@@ -51,6 +51,7 @@ from spark_job.listing import (
 )
 from spark_job.moments import Moments
 from spark_job.networks import load_card, load_network
+from spark_job.networks.extractor import RatePass
 from spark_job.objects import open_folder
 from spark_job.parts import SEVERAL
 from spark_job.passes import (
@@ -322,9 +323,12 @@ class _Work:
         rest, work = carried.rest, self.claim.work
         if not len(rest):
             return EMPTY_DIGEST, []
+        size = rest.mean_bytes
         if not carried.receipts:  # else some could be read before, and what is left may be refused
-            require_readable(self.images, rest)
-        planned = plan_parts(len(rest), self.engine.slots, rest.mean_bytes)
+            tried = require_readable(self.images, rest)
+            size = size or tried  # as of a manifest, which tells no sizes
+        seconds = self.engine.run("rate", RatePass(self.card.name), [0])[0]
+        planned = plan_parts(len(rest), self.engine.slots, size, seconds)
         sizes, order = spread(planned, self.engine.slots)
         folder = work / contract.REST if carried.parts else work
         digest = write_listing(folder, rest, sizes)

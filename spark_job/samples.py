@@ -66,16 +66,18 @@ class Sample:
         return Sample(self.paths[rows], self.labels[rows], self.features[rows])
 
     def to_bytes(self) -> bytes:
-        """Serialize as an ``.npz`` file."""
+        """Serialize as an ``.npz`` file, its texts in UTF-8."""
         file = io.BytesIO()
-        np.savez(file, paths=self.paths, labels=self.labels, features=self.features)
+        paths, labels = (np.char.encode(one, "utf-8") for one in (self.paths, self.labels))
+        np.savez(file, paths=paths, labels=labels, features=self.features)
         return file.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Sample:
         """Read what `to_bytes` wrote."""
         with np.load(io.BytesIO(content)) as file:
-            return cls(file["paths"], file["labels"], file["features"])
+            paths, labels = (np.char.decode(file[name], "utf-8") for name in ("paths", "labels"))
+            return cls(paths, labels, file["features"])
 
 
 def join(samples: Sequence[Sample]) -> Sample:

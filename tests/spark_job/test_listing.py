@@ -449,6 +449,18 @@ def test_parts_of_large_photographs_are_short() -> None:
     assert set(plan_parts(5, 2, 1e9)) == {1}
 
 
+@pytest.mark.parametrize(
+    ("mean_bytes", "seconds", "largest"),
+    [(4_000, 0.010, 768), (4_000, 0.1, 99), (3_500_000, 0.010, 68), (0, 0.02, 500), (0, 60, 1)],
+)
+def test_a_part_takes_ten_seconds_whatever_the_network(
+    mean_bytes: float, seconds: float, largest: int
+) -> None:
+    parts = plan_parts(20_000, 2, mean_bytes, seconds)
+    assert (sum(parts), parts[0]) == (20_000, largest)
+    assert all(size * (mean_bytes / 25.6e6 + seconds) <= 10 for size in parts if size > 1)
+
+
 def all_rows(listing: Listing) -> pa.Table:
     return listing.rows(0, len(listing))
 
