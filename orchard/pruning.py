@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchard.collection import batch_names
 from spark_job import contract
 from spark_job.claims import Claim, parse_claim
 from spark_job.errors import OutputRefusedError, UsageError
@@ -147,7 +148,7 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
     UsageError
         Where there is no such batch, or a published run is not there.
     """
-    names = _batch_names(output)
+    names = batch_names(output)
     for batch in batches:
         if batch not in names:
             known = ", ".join(names[:8]) or "none"
@@ -200,11 +201,6 @@ def remove(output: Folder, leftover: Leftover) -> bool:
     if leftover.kind is Kind.SUPERSEDED:
         return _remove_superseded(output, leftover)
     return _remove_dead(output, leftover)
-
-
-def _batch_names(output: Folder) -> list[str]:
-    found = {*(output / contract.RESULTS).folders(), *(output / contract.WORK).folders()}
-    return sorted(found)
 
 
 def _look_at(output: Folder, batch: str) -> _Batch:
@@ -398,7 +394,7 @@ def _remove_dead(output: Folder, leftover: Leftover) -> bool:
 
 
 def _remove_model(output: Folder, leftover: Leftover) -> bool:
-    found = [_look_at(output, batch) for batch in _batch_names(output)]
+    found = [_look_at(output, batch) for batch in batch_names(output)]
     if leftover.folders not in {one.folders for one in _unused_models(output, found, set())}:
         return False
     folder = output / leftover.folders[0]

@@ -23,6 +23,9 @@ NONE: Final = "none"
 PCA: Final = ("auto", "fit", "reuse", "update")
 """Which model a run's vectors are of; see `spark_job.choice`."""
 
+WHICH_FINDINGS: Final = ("all", NONE)
+"""Of what a person should look at in a batch."""
+
 IMAGES: Final = "images"
 WORK: Final = "work"
 RESULTS: Final = "results"
@@ -72,11 +75,14 @@ REJECTS: Final = "rejects"
 POSTPONED: Final = "postponed"
 VECTORS: Final = "vectors"
 PARTS: Final = "parts"
+FINDINGS: Final = "findings"
+"""Below a run's folder: a folder of Parquet files for each kind of finding."""
 
 MOMENTS_FILE: Final = "moments.npz"
 SAMPLE_FILE: Final = "sample.npz"
 VARIANCE_FILE: Final = "variance.csv"
 PARTS_FILE: Final = "parts.parquet"
+REPORT: Final = "report.html"
 RECEIPT_TABLE: Final = "receipt/run.parquet"
 VECTORS_FILE: Final = "vectors.csv"
 MODEL_FILE: Final = "model.npz"

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from spark_job import contract, tables
-from spark_job.drift import Observed
+from spark_job.drift import Observed, losses
+from spark_job.findings.outliers import Far, FarImage
 from spark_job.moments import Moments
 from spark_job.parts import features_digest
 from spark_job.receipts import add_digests
@@ -18,7 +20,6 @@ from spark_job.samples import IMAGES, Sample, evenly_by_group, join
 from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from spark_job.engines import Attempt, Engine
@@ -39,6 +40,8 @@ DRIFT = "drift"
 
 SAMPLES = "samples"
 """Folder below the work folder with the groups' parts of the run's sample."""
+
+NONE_FAR = Far()
 
 
 def group_parts(rows: list[int], groups: int) -> list[list[int]]:
@@ -131,13 +134,15 @@ class MomentsPass:
 class VectorsReceipt:
     """Vectors of a group: the file's name in the work folder, rows, largest magnitude of z.
 
-    `drift` names the files in the work folder of what its images add up to, if that was asked for.
+    `drift` names the files in the work folder of what its images add up to, if that was asked for,
+    and `far` are those far outside the model.
     """
 
     file: str
     rows: int
     largest_z: float
     drift: tuple[str, ...] = ()
+    far: Far = NONE_FAR
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,8 @@ class ProjectionPass:
         The folder that the features table is in; None for the work folder.
     drift
         Whether to add up what a drift card needs.
+    far
+        Log odds of the loss above which an image is far outside the model; None to look for none.
     """
 
     work: Folder
@@ -164,6 +171,7 @@ class ProjectionPass:
     ids: dict[str, str]
     source: Folder | None = None
     drift: bool = False
+    far: float | None = None
 
     def __call__(self, group: int, _attempt: Attempt) -> VectorsReceipt:
         """Write the vectors of group number `group`."""
@@ -172,6 +180,7 @@ class ProjectionPass:
         source = self.source or self.work
         written, largest = 0, 0.0
         observed = Observed.empty(len(self.model.mean))
+        far = Far()
         with (
             self.work.create(file) as stream,
             tables.open_table(stream, schema, self.ids) as writer,
@@ -185,12 +194,26 @@ class ProjectionPass:
                 if self.drift:
                     labels = table["label"].to_pylist()
                     observed = observed.merge(Observed.of(self.model, labels, scaled, rotated))
+                    far = far.merge(self._far(table, scaled, rotated))
                 vectors = tables.as_lists(rotated)
                 model = pa.repeat(self.ids["model"], len(table))
                 out = [table["path"], table["label"], model, vectors]
                 writer.write_table(pa.table(out, schema=writer.schema))
                 written += len(table)
-        return VectorsReceipt(file, written, largest, self._write(group, observed))
+        return VectorsReceipt(file, written, largest, self._write(group, observed), far)
+
+    def _far(
+        self, table: pa.Table, scaled: NDArray[np.float64], vectors: NDArray[np.float32]
+    ) -> Far:
+        if self.far is None:
+            return Far()
+        odds, _ = losses(self.model, scaled, vectors)
+        places = np.flatnonzero(odds > self.far)
+        paths, labels = (
+            table[name].take(pa.array(places)).to_pylist() for name in ("path", "label")
+        )
+        lost = (1 / (1 + np.exp(-odds[places]))).tolist()
+        return Far(tuple(map(FarImage, paths, labels, lost)), len(places)).merge(Far())
 
     def _write(self, group: int, observed: Observed) -> tuple[str, ...]:
         if not self.drift:
@@ -231,7 +254,8 @@ class JoiningPass:
                 written += len(table)
         largest = max(piece.largest_z for piece in pieces)
         drift = tuple(file for piece in pieces for file in piece.drift)
-        return VectorsReceipt(file, written, largest, drift)
+        far = reduce(Far.merge, (piece.far for piece in pieces))
+        return VectorsReceipt(file, written, largest, drift, far)
 
 
 def project_files(

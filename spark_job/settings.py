@@ -7,10 +7,11 @@ import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
-from spark_job.contract import NONE, PCA
+from spark_job.contract import NONE, PCA, WHICH_FINDINGS
 from spark_job.engines import submitted
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_VARIANCE = 0.80
 
 LOCAL = "local[*,4]"
+
+LONGEST_BATCH = 64
+"""Characters of a batch's name."""
 
 EPILOG = """\
 Every option also has a form with a value, for callers that cannot leave one out: --csv false,
@@ -50,6 +54,7 @@ class JobSettings:
     engine: str | None = None
     network: str = networks.DEFAULT
     manifest: str | None = None
+    corrections: str | None = None
     variance: float | None = None
     default_variance: float = DEFAULT_VARIANCE
     components: int | None = None
@@ -61,6 +66,7 @@ class JobSettings:
     max_pixels: int = 64_000_000
     full_decode: bool = False
     again: bool = False
+    findings: str = WHICH_FINDINGS[0]
     csv: bool = False
     master: str = LOCAL
     billed_since: str | None = None
@@ -76,15 +82,24 @@ class JobSettings:
         return {} if self.variance is None else {"variance": self.variance}
 
 
-def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
+def parse_args(
+    argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None
+) -> JobSettings:
     """Read `argv` (default: the process's own).
+
+    Parameters
+    ----------
+    argv
+        The command line.
+    parser
+        `make_parser`'s, of a kind that refuses in another way.
 
     Raises
     ------
     SystemExit
         With code 2 and a sentence on stderr where an argument is wrong.
     """
-    parser = make_parser()
+    parser = parser or make_parser()
     arguments = vars(parser.parse_args(argv))
     # What was said to be none, or not said, has the default.
     given = {name: value for name, value in arguments.items() if value is not None}
@@ -100,14 +115,21 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
     return JobSettings(**({"run": new_run()} | given))
 
 
+def name_batch(images: str) -> str:
+    """Make a batch's name of the folder's, local or in S3."""
+    folder = images if "://" in images else str(Path(images).resolve())
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.rstrip("/").rpartition("/")[2])
+    return name.strip("-._")[:LONGEST_BATCH] or "batch"
+
+
 def new_run() -> str:
     """Name a run by the time it starts, UTC."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(kind: type[Parser] | None = None) -> argparse.ArgumentParser:
     """Make the parser; its every option but the first three may be left out or be ``none``."""
-    parser = _Parser(
+    parser = (kind or Parser)(
         prog="python -m spark_job",
         description="Turn a batch of photographs into a network's features and PCA vectors.",
         epilog=EPILOG,
@@ -124,7 +146,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="URI",
         **required,
     )
-    _add(parser, "batch", _identifier("batch", 64), "the batch's name", **required)
+    _add(parser, "batch", _identifier("batch", LONGEST_BATCH), "the batch's name", **required)
     _add(
         parser,
         "run",
@@ -152,6 +174,14 @@ def make_parser() -> argparse.ArgumentParser:
         "manifest",
         _optional(_text),
         "CSV or Parquet with a column `path` (relative to --images), instead of listing",
+        metavar="URI",
+    )
+    _add(
+        parser,
+        "corrections",
+        _optional(_text),
+        "CSV with the columns path, action and label, as saved from a report: images to drop, and "
+        "images to relabel",
         metavar="URI",
     )
     _add(
@@ -232,6 +262,14 @@ def make_parser() -> argparse.ArgumentParser:
         "again",
         "compute every image anew, also those that earlier runs of the batch know",
     )
+    _add(
+        parser,
+        "findings",
+        _choice("findings", WHICH_FINDINGS),
+        "all (default): also the tables of what a person should look at (copies, doubtful labels, "
+        "outliers, where to begin), and the report; none: leave them out",
+        metavar="all|none",
+    )
     _add_flag(parser, "csv", "also write the vectors as one CSV")
     _add(
         parser,
@@ -262,16 +300,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Suggests what was meant where an option is not known."""
 
     def error(self, message: str) -> NoReturn:
+        """End with a sentence, and with what was meant where that can be told."""
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
         if unknown is not None:
             known = [name for action in self._actions for name in action.option_strings]
             meant = difflib.get_close_matches(unknown[1], known, 1)
             hint = f"did you mean {meant[0]}?" if meant else "--help lists the options"
             message = f"there is no option {unknown[1]}; {hint}"
+        self.refuse(message)
+
+    def refuse(self, message: str) -> NoReturn:
+        """End with a sentence."""
         super().error(message)
 
 

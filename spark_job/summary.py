@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING
 from spark_job.accounting import in_words as counts_in_words
 from spark_job.accounting import with_dots
 from spark_job.drift import in_words
+from spark_job.findings.card import in_words as findings_in_words
 
 if TYPE_CHECKING:
     from spark_job.drift import DriftCard
     from spark_job.receipts import RunReceipt
 
 
-def summarize(receipt: RunReceipt) -> str:
-    """Render counts, rejects by reason, components, speed, time per stage, where results are."""
+def summarize(receipt: RunReceipt, report: str | None = None) -> str:
+    """Render what `facts` gives, and where the report lies, if there is one."""
+    lines = facts(receipt) + ([("report", report)] if report is not None else [])
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(
+        [f"Batch {receipt.batch}, run {receipt.run}"]
+        + [f"  {name:<{width}}  {text}" for name, text in lines]
+    )
+
+
+def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
+    """Tell counts, rejects by reason, components, speed, time per stage, where results are."""
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
+    if counts.dropped or counts.relabelled:
+        corrected = f"{counts.dropped:,} dropped, {counts.relabelled:,} relabelled"
+        lines += [("corrected", corrected)]
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
     if counts.unsupported:
         formats = _by_name(with_dots(counts.formats))
@@ -40,6 +54,7 @@ def summarize(receipt: RunReceipt) -> str:
         ("components", f"{model.k}, which keep {kept}"),
         ("model", f"{model.model} ({'reused' if model.reused else 'fitted on this batch'})"),
         *(_drift(drift) if drift is not None else []),
+        *([("findings", findings_in_words(receipt.findings))] if receipt.findings else []),
         (
             "speed",
             f"{receipt.images_per_second:,} images/s over {seconds['total']:.1f} s, "
@@ -56,12 +71,7 @@ def summarize(receipt: RunReceipt) -> str:
                 f"{cost.hours:.2f} h at {cost.per_hour:.2f} an hour",
             )
         ]
-    lines += [("results", receipt.results)]
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(
-        [f"Batch {receipt.batch}, run {receipt.run}"]
-        + [f"  {name:<{width}}  {text}" for name, text in lines]
-    )
+    return [*lines, ("results", receipt.results)]
 
 
 def _drift(card: DriftCard) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from spark_job.summary import summarize
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("deploying", "operating", "results", "rehearsal")),
+    *(f"docs/{name}.md" for name in ("commands", "deploying", "operating", "results", "rehearsal")),
 )
 README = "\n".join((REPOSITORY / page).read_text("utf-8") for page in PAGES)
 PYTHON = ".venv/bin/python"
@@ -69,9 +69,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(job(*options), place)
     run(job(*options[:1], "--pca=fit"), place)
     run(job(*options[:1], "--batch=tuesday"), place)
-    run(
-        [sys.executable, "-m", "demo", "--images=images", "--batch=synthetic-fruit", SPARING], place
-    )
+    alone = ["--images=images", "--batch=synthetic-fruit", "--output=out/synthetic-fruit"]
+    run([sys.executable, "-m", "demo", *alone, SPARING], place)
     return place
 
 
@@ -163,6 +162,22 @@ def test_the_sample_shows_what_a_summary_does(place: Path) -> None:
     sample = README[README.index("    Batch synthetic-fruit") :].splitlines()
     shape = [_shape(line.removeprefix("    ")) for line in sample[: len(printed.splitlines())]]
     assert shape == [_shape(line) for line in printed.splitlines()]
+
+
+@pytest.mark.job
+def test_what_the_sample_says_to_look_with_runs(place: Path) -> None:
+    lines = re.findall(r"^      \.venv/bin/orchard (.*)$", README, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["show", "sql"]
+    for line in lines:
+        done = run([sys.executable, "-m", "orchard", *shlex.split(line)], place)
+        assert len(done.stdout.splitlines()) > len(FRUITS)
+
+
+@pytest.mark.job
+@pytest.mark.parametrize("command", commands(".venv/bin/orchard sql "))
+def test_a_query_gives_rows(place: Path, command: str) -> None:
+    done = run([sys.executable, "-m", "orchard", *shlex.split(command)[1:]], place)
+    assert len(done.stdout.splitlines()) > len(FRUITS)
 
 
 def _shape(line: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from demo.synthetic import make_batch
+from demo.synthetic import FRUITS, make_batch
+from orchard.options import RESULTS_HERE
 from spark_job.engines import submitted
 
 REPOSITORY = Path(__file__).parents[2]
@@ -69,13 +70,12 @@ def test_by_itself_it_draws_a_batch_and_its_last_words_run(tmp_path: Path) -> No
         f"{ran['counts']['listed']} listed, {ran['counts']['computed']} featurized" in done.stdout
     )
 
-    (line,) = re.findall(r"To look at the vectors:\n +(.*)\n", done.stdout)
-    shown = subprocess.run(
-        shlex.split(line), cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
-    assert f"[{ran['counts']['computed']} rows x 4 columns]" in shown
-    (variance,) = re.findall(r"is in (.*)\n", done.stdout)
-    assert (tmp_path / variance).read_text().startswith('"component"')
+    (show, sql) = re.findall(r"^  (.*orchard .*)$", done.stdout, re.MULTILINE)
+    shown = _run(tmp_path, *shlex.split(show)).stdout
+    assert f"run\t{ran['run']}\n" in shown
+    header, *labels = _run(tmp_path, *shlex.split(sql)).stdout.splitlines()
+    assert header.startswith("label\tcount")
+    assert len(labels) == len(FRUITS)
 
 
 @pytest.mark.job
@@ -106,15 +106,18 @@ def test_what_args_say_wins(images: Path, tmp_path: Path) -> None:
     assert ran["settings"]["pca"] == "fit"
     assert ran["model"]["rule"] == {"variance": 0.5}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o"]
-    assert '"o/results/said/runs/' in done.stdout
+    assert "orchard show said --output o\n" in done.stdout
 
 
 @pytest.mark.job
-def test_a_batch_by_itself_has_an_output_of_its_own(images: Path, tmp_path: Path) -> None:
+def test_batches_of_ones_own_share_what_orchard_finds(images: Path, tmp_path: Path) -> None:
     arguments = [f"--images={images / 'spring'}", "--batch", "x", SPARING]
     done = demo(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    assert receipt(tmp_path / "out" / "x", "x")["settings"]["pca"] == "fit"
+    assert receipt(tmp_path / RESULTS_HERE, "x")["settings"]["pca"] == "auto"
+    (show, _) = re.findall(r"^  (.*orchard .*)$", done.stdout, re.MULTILINE)
+    assert shlex.split(show)[-2:] == ["show", "x"]
+    assert "batch\tx\n" in _run(tmp_path, *shlex.split(show)).stdout
 
 
 @pytest.mark.parametrize(

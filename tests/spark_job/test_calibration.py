@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from spark_job import calibration, contract, lineage, pca, tables
@@ -57,13 +58,17 @@ def output(tmp_path: Path) -> Folder:
 def write_features(folder: Folder, pictures: Pictures, sizes: list[int]) -> list[FeaturesFile]:
     """Files of features, as the featurizer writes them."""
     files, start = [], 0
+    schema = tables.features_schema(WIDTH)
     for part, size in enumerate(sizes):
         rows = range(start, start + size)
-        columns: list[Any] = [[f"{row:05d}.jpg" for row in rows], pictures.labels[start:][:size]]
-        columns += [[value] * size for value in (1, "v", "0", 0, 1, 1, "JPEG")]
-        columns.append(tables.as_lists(pictures.features[start : start + size]))
+        known = {
+            "path": [f"{row:05d}.jpg" for row in rows],
+            "label": pictures.labels[start : start + size],
+            "features": tables.as_lists(pictures.features[start : start + size]),
+        }
+        columns = [known.get(field.name, pa.nulls(size, field.type)) for field in schema]
         name = f"features/{tables.part_name(part)}"
-        tables.write_table(folder, name, tables.features_schema(WIDTH), columns, {})
+        tables.write_table(folder, name, schema, columns, {})
         files.append(FeaturesFile(folder, name, size))
         start += size
     return files

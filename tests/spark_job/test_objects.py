@@ -94,12 +94,29 @@ def test_writing_replaces(folder: Folder) -> None:
     assert folder.read("current.json") == b"second"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_of_a_file_is_read_under_any_name(folder: Folder, name: str) -> None:
+    folder.write(name, b"0123456789")
+    assert folder.read_range(name, 3, 4) == b"3456"
+    assert folder.read_range(name, 8, 99) == b"89"
+    with pytest.raises(FileNotFoundError):
+        folder.read_range("missing", 0, 1)
+
+
 def test_a_file_above_the_limit_is_not_read(folder: Folder) -> None:
     folder.write("large", bytes(1001))
     assert len(folder.read("large", limit=1001)) == 1001
     with pytest.raises(FileTooLargeError) as error:
         folder.read("large", limit=1000)
     assert error.value.args == (1001,)
+
+
+def test_a_range_of_a_file_is_read(folder: Folder) -> None:
+    folder.write("below/digits", b"0123456789")
+    assert folder.read_range("below/digits", 2, 3) == b"234"
+    assert folder.read_range("below/digits", 0, 10) == b"0123456789"
+    with pytest.raises(FileNotFoundError):
+        folder.read_range("below/nothing", 0, 1)
 
 
 def test_clear_empties_this_folder_and_no_other(folder: Folder) -> None:
@@ -427,6 +444,7 @@ def test_keys_that_the_librarys_paths_cannot_hold_are_listed_and_read(
         folder.read("a//nothing.jpg")
     with pytest.raises(FileTooLargeError):
         folder.read("a//2.jpg", limit=3)
+    assert folder.read_range("a//2.jpg", 3, 2) == b"2."
 
 
 def test_errors_of_s3_are_in_its_own_words(s3_endpoint: str, bucket: str) -> None:  # noqa: ARG001

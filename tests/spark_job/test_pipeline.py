@@ -20,6 +20,7 @@ from PIL import Image
 from pyarrow import dataset, parquet
 
 from spark_job import listing, pca, pipeline, tables
+from spark_job.findings.schemas import KINDS
 from spark_job.listing import listing_digest
 from spark_job.moments import Moments
 from spark_job.networks import load_card
@@ -84,7 +85,9 @@ class TestWhatIsPublished:
                 "receipt/run.parquet",
                 "run.json",
                 "vectors.csv",
+                "report.html",
             ]
+            + [f"findings/{kind}/part-00000.parquet" for kind in KINDS]
             + [
                 f"{table}/{path.name}"
                 for table in ("features", "rejects", "vectors")
