@@ -32,7 +32,7 @@ class Sample:
     paths, labels
         [m] each; a label is empty where an image has none.
     features
-        [m, d], in float16, whose eleven digits are more than a calibration is worth; in float32
+        [m, d], in float16, whose three decimal digits are more than limits are worth; in float32
         where they are too large for that.
     """
 
