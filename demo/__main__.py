@@ -22,11 +22,14 @@ OUTPUT = Path(DEMO)
 
 SYNTHETIC = "synthetic-fruit"
 
+LIKED = "Cherry/IMG_1204.jpg"
+"""A picture that is drawn, to search for others like it."""
+
 QUERY = "select label, count(*), avg(vector[1]) from vectors group by label"
 
 
 def main() -> int:
-    """Make or take a batch, run the job on it, and say how to open the vectors."""
+    """Make or take a batch, run the job on it, and say how to look at what came out."""
     parser = _make_parser()
     asked, further = parser.parse_known_args()
     images = asked.images or str(OUTPUT / SYNTHETIC / contract.IMAGES)
@@ -50,7 +53,7 @@ def main() -> int:
     sys.argv[1:] = arguments  # which the job reads
     code = job.main()
     if code == 0:
-        _show(settings.output, settings.batch)
+        _show(settings.output, settings.batch, None if asked.images else f"{images}/{LIKED}")
     return code
 
 
@@ -87,29 +90,38 @@ def _expand(uri: str) -> str:
 
 def _draw(images: Path) -> None:
     # Not before the job is imported: it says how many threads numpy takes.
+    from demo.planting import plant
     from demo.synthetic import make_batch
 
     try:
         make_batch(images)
+        plant(images)
     except OSError as error:
         raise UsageError(
             f"cannot draw a batch in {images}: {error}; make that folder writable, or give IMAGES"
         ) from error
 
 
-def _show(output: str, batch: str) -> None:
-    """Say how to look at what is published."""
+def _show(output: str, batch: str, photo: str | None) -> None:
+    """Say how to look at what is published, and for pictures like `photo`."""
     root = open_folder(output)
-    if runs.read_published(root, batch) is None:
+    published = runs.read_published(root, batch)
+    if published is None:
         return
+    run = root / contract.run_folder(batch, published.run)
+    if contract.REPORT in run.files():
+        page = f"{run.uri}/{contract.REPORT}"
+        print("\nTo see what is in the batch, open its report in a browser:")
+        print(f"  {Path(page).as_uri() if run.is_local else page}")
     command = Path(sys.executable).with_name("orchard")
     words = [os.path.relpath(command)]
     if not command.exists():  # this environment was not made by make
         words = [os.path.relpath(sys.executable), "-m", "orchard"]
     place = os.path.relpath(root.uri) if root.is_local else root.uri
     where = [] if place == RESULTS_HERE else ["--output", place]
+    asking = [["sql", QUERY], ["show", batch]] + ([["search", photo, "--open"]] if photo else [])
     print("\nTo look further:")
-    for asked in (["show", batch], ["sql", QUERY]):
+    for asked in asking:
         print(f"  {shlex.join([*words, *asked, *where])}")
 
 

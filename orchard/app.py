@@ -11,7 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import batches, doctor, export, models, plan, prune, run, search, sql
+from orchard.commands import (
+    batches,
+    doctor,
+    export,
+    findings,
+    models,
+    plan,
+    prune,
+    run,
+    search,
+    sql,
+)
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -68,6 +79,7 @@ app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("batches", epilog=batches.BATCHES_EXAMPLE)(batches.batches)
 app.command("show", epilog=batches.SHOW_EXAMPLE)(batches.show)
 app.command("rejects", epilog=batches.REJECTS_EXAMPLE)(batches.rejects)
+app.command("findings", epilog=findings.EXAMPLE)(findings.findings)
 app.command("sql", epilog=sql.EXAMPLE)(sql.sql)
 app.add_typer(models.app, name="models")
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)

@@ -35,8 +35,10 @@ def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
     if counts.unsupported:
         formats = _by_name(with_dots(counts.formats))
-        told = f"{counts.unsupported:,} pictures in formats that are not taken{formats}"
-        lines += [("unsupported", f"{told}: convert them to JPEG")]
+        told, remedy = "pictures in formats that are not taken", "convert them to JPEG"
+        if counts.unsupported == 1:
+            told, remedy = "picture in a format that is not taken", "convert it to JPEG"
+        lines += [("unsupported", f"{counts.unsupported:,} {told}{formats}: {remedy}")]
     if counts.ignored:
         ignored = with_dots(counts.ignored)
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]

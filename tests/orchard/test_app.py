@@ -63,7 +63,7 @@ def test_the_example_in_each_help_runs(
     assert example in shown
     assert shlex.split(example)[1 : len(names) + 1] == list(names)
     fruits = local / "fruits"
-    model = publish_batch(fruits, "monday").model.model
+    model = publish_batch(fruits, "monday", findings=True).model.model
     publish_batch(fruits, "tuesday", fit=True)
     place = Path(local.uri).parent
     plant(place / "photographs" / "july", {"Kiwi": 4, "Plum": 4})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,6 @@ from tests.spark_job.jobs import REPOSITORY, environment_with
 from tests.spark_job.photographs import plant
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from spark_job.settings import JobSettings
 
 
@@ -61,21 +61,20 @@ def test_the_report_is_opened_where_there_is_one(place: Path) -> None:
     opener = place / "browser"
     opener.write_text(f'#!/bin/sh\ncat "${{1#file://}}" > {place}/shown\n')
     opener.chmod(opener.stat().st_mode | stat.S_IXUSR)
-    # A report as the job will leave one in the run's folder.
-    code = (
-        "from spark_job import runs; from orchard.__main__ import main; settle = runs.settle\n"
-        "def with_report(claim, receipt):\n"
-        "    claim.results.write('report.html', b'<p>mended</p>'); settle(claim, receipt)\n"
-        "runs.settle = with_report; main()"
-    )
     environment = environment_with({"BROWSER": f"{opener} %s", "PYTHONPATH": str(REPOSITORY)})
     arguments = ["run", "photographs/first week", "--open"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, check=False
+        [sys.executable, "-m", "orchard", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (place / "shown").read_text() == "<p>mended</p>"
-    without = succeed(*arguments, "--pca", "fit")
+    report = re.search(r"^  report +(\S.*)$", done.stdout, re.MULTILINE)
+    assert report is not None
+    assert (place / "shown").read_bytes() == Path(report[1]).read_bytes()
+    without = succeed(*arguments, "--pca", "fit", "--findings", "none")
     assert "has no report.html to open" in without.stderr
 
 

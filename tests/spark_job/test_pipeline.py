@@ -317,6 +317,21 @@ class TestPartitioning:
         vectors = [matrix(run.table("vectors"), "vector") for run in (job, other)]
         assert np.abs(vectors[0] - vectors[1]).max() < 1e-5
 
+    def test_the_findings_are_the_same(self, job: Job, other: Job) -> None:
+        for kind in KINDS:
+            ours, theirs = (
+                parquet.read_table(run.run / "findings" / kind).to_pylist() for run in (job, other)
+            )
+            for one in (*ours, *theirs):
+                one.update({name: round(v, 4) for name, v in one.items() if isinstance(v, float)})
+                one.pop("distances", None)
+            assert theirs == ours, kind
+        counts = [
+            {name: value for name, value in run.receipt["findings"].items() if name != "seconds"}
+            for run in (job, other)
+        ]
+        assert counts[0] == pytest.approx(counts[1], abs=1e-4)
+
 
 @pytest.mark.parametrize("slow", ["store", "network"])
 def test_parts_are_small_where_an_image_takes_long(
