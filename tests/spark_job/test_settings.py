@@ -74,6 +74,7 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
         (["--full-decode", "true"], True),
         (["--full-decode", "false"], False),
     ],
+    "findings": [([f"--findings={which}"], which) for which in ("all", "none")],
     "again": [
         (["--again"], True),
         (["--again", "true"], True),
