@@ -146,8 +146,9 @@ def test_it_runs_a_batch_and_answers_where_there_is_no_checkout(
     assert "Batch july, run " in orchard("run", "july", "--max-reject-rate", "1")
     results = tmp_path / RESULTS_HERE / "results" / "july"
     run = results / "runs" / read_json(results / "current.json")["run"]
-    assert read_json(run / "run.json")["counts"]["computed"] == 24
+    assert read_json(run / "run.json")["counts"]["computed"] == 30
+    assert "<title>july:" in (run / "report.html").read_text("utf-8")
     counted = orchard("sql", "select count(*) as n from images join runs using (batch, run)")
-    assert counted == "n\n24\n"
+    assert counted == "n\n30\n"
     for arguments in (["batches"], ["show", "july"], ["rejects", "july"], ["models", "list"]):
         assert "july" in orchard(*arguments) or arguments[0] == "rejects"
