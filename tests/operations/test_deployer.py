@@ -34,6 +34,12 @@ TRANSFERS: Final = {
 }
 
 
+BY_WAY_OF_ORCHARD: Final = {
+    "history": ("cloudformation:DescribeStacks", "s3:ListObjectsV2", "s3:GetObject")
+}
+"""What a module leaves to `orchard`, whose own calls are not looked for here."""
+
+
 def permissions(stack: str) -> dict[str, list[tuple[str, str]]]:
     """What each operation needs: actions, and on what of a stack."""
     bucket = f"arn:aws:s3:::{stack.lower()}-storagelogs2a2d4d26-a1b2c3d4e5f6"
@@ -67,7 +73,6 @@ def permissions(stack: str) -> dict[str, list[tuple[str, str]]]:
             ("cloudformation:DeleteStack", f"{formed}/{stack}-notebooks/a-b")
         ],
         "s3:GetObject": [("s3:GetObject", key)],
-        "s3:HeadObject": [("s3:GetObject", key)],
         "s3:PutObject": [("s3:PutObject", key)],
         "s3:CreateMultipartUpload": [("s3:PutObject", key)],
         "s3:UploadPart": [("s3:PutObject", key)],
@@ -144,6 +149,7 @@ def calls() -> Iterator[tuple[str, str]]:
                         yield module, methods[name]
                 yield from ((module, f"s3:{o}") for o in TRANSFERS.get(node.func.attr, ()))
         yield from ((module, operation) for operation in _of_bucket(tree))
+        yield from ((module, operation) for operation in BY_WAY_OF_ORCHARD.get(module, ()))
 
 
 def _names(node: ast.Call, attribute: str) -> Iterator[str]:
