@@ -1,5 +1,6 @@
 """``orchard start``: a run of a batch that is uploaded, on a cluster of its own."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -62,9 +63,10 @@ def begin(stack: Stack, given: Given, *, follow: bool, json: bool) -> None:
         if execution is not None:
             follow_run(stack, execution, json=json)
         return
-    admitted = wait_until_admitted(stack, run)
-    if admitted is not None and not admitted.is_running:
-        outcome(stack, admitted)  # which raises what it says, if it failed
+    with suppress(KeyboardInterrupt):  # it is started all the same
+        admitted = wait_until_admitted(stack, run)
+        if admitted is not None and not admitted.is_running:
+            outcome(stack, admitted)  # which raises what it says, if it failed
     if json:
         console.write_json({"batch": batch, "run": run, "execution": stack.execution(run)})
     else:

@@ -1,7 +1,7 @@
 """``orchard status``: what runs and what ran, what it cost, and clusters that should not be."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any
 
@@ -19,6 +19,9 @@ from orchard.options import Json, TheStack
 
 EXAMPLE = "Example: orchard status"
 
+JANITOR = timedelta(minutes=5)
+"""Within which the stack's janitor has looked for the clusters of a run that ended."""
+
 
 def status(
     stack: TheStack = "Orchard",
@@ -33,25 +36,38 @@ def status(
     budget says that AWS has billed.
     """
     found = find_stack(stack)
+    # The runs first: one that ends meanwhile is not taken for the owner of a stray cluster.
+    going = list(executions.executions(found, executions.RUNNING))
     alive = clusters.clusters(found)
-    running = [_Running.of(found, each, alive) for each in executions.executions(found, "RUNNING")]
+    running = [_Running.of(found, each, alive) for each in going]
     ended = (each for each in executions.executions(found) if not each.is_running)
     recent = [_described(found, each) for each in islice(ended, number)]
     names = {one.run for one in running}
-    strays = [one for one in alive if one.run not in names and one.state != TERMINATING]
-    ending = [one for one in alive if one.run not in names and one.state == TERMINATING]
+    others = [one for one in alive if one.run not in names]
+    strays = [one for one in others if _is_stray(found, one)]
     month = costs(found)
     if json:
         console.write_json(_record(found, running, recent, strays, month))
     else:
         _write(running, recent, month)
-    for one in ending:
-        console.say(f"The cluster {one.id} of the run {one.run} is ending")
-    for one in strays:
+    for one in others:
+        if one not in strays:
+            console.say(f"The cluster {one.id} of the run {one.run} is about to end")
+            continue
         console.say(
             f"The cluster {one.id} of the run {one.run} lives since {_moment(one.since)}, and the "
             f"run does not: {found.again(f'stop {one.run}')} ends it"
         )
+
+
+def _is_stray(stack: Stack, cluster: Cluster) -> bool:
+    """Whether a cluster lives on although its run, and the janitor's time, are over."""
+    if cluster.state == TERMINATING:
+        return False
+    execution = executions.describe(stack, cluster.run)
+    if execution is None or execution.ended is None:
+        return execution is None
+    return datetime.now(UTC) - execution.ended > JANITOR
 
 
 @dataclass(frozen=True)

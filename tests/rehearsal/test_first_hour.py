@@ -15,6 +15,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from orchard.app import CLOUD, app
 from orchard.cloud import following, session
 from orchard.cloud.clusters import clusters
 from orchard.cloud.stack import find_stack
-from orchard.commands import stop
+from orchard.commands import status, stop
 from rehearsal.aws.calls import ACCOUNT, Permission
 from rehearsal.aws.endpoint import ENGINEER, Credentials
 from rehearsal.aws.faults import Effect, Fault
@@ -324,6 +325,8 @@ def test_a_cluster_that_should_not_be_there_is_told_and_ended(
     cloud.endpoint.client("emr").run_job_flow(**{**known.request, "BootstrapActions": []})
     wait_for(lambda: [c for c in cloud.emr.alive() if c.state == "WAITING"], 30, "A stray cluster")
     (stray,) = cloud.emr.alive()
+    assert "is about to end" in succeed("status").stderr, "the janitor's time is not over"
+    monkeypatch.setattr(status, "JANITOR", timedelta(0))
     seen = succeed("status", "--json")
     assert [one["id"] for one in json.loads(seen.stdout)["strays"]] == [stray.cluster_id]
     assert f"The cluster {stray.cluster_id} of the run july.1 lives since" in seen.stderr
