@@ -19,7 +19,7 @@ from spark_job import contract
 from spark_job.errors import JobError
 from spark_job.objects import open_folder
 from spark_job.report.page import render
-from spark_job.report.pictures import MOST_SECONDS, Gallery, make_gallery
+from spark_job.report.pictures import MOST_SECONDS, make_gallery
 from spark_job.report.results import read_results
 from spark_job.report.view import View
 
@@ -57,7 +57,7 @@ def make_report(output: Folder, batch: str, run: str, *, pictures: bool = True) 
     """
     results = read_results(output, batch, run)
     view = View.of(results)
-    gallery = Gallery()
+    gallery = None
     if pictures:
         gallery = make_gallery(open_folder(results.receipt.images), view.wanted(results))
     return render(results, view, gallery)

@@ -49,11 +49,16 @@ class Verdict:
 def judge_batch(receipt: RunReceipt) -> Verdict:
     """Say whether a batch is fine."""
     remarks = sorted(_remarks(receipt), key=lambda one: not one.grave)
-    pictures = _counted(receipt.counts.featurized, "picture")
+    number = receipt.counts.featurized
     if any(one.grave for one in remarks):
+        pictures = "picture" if number == 1 else f"{number:,} pictures"
         return Verdict("look", f"Look at this before you use the {pictures}.", remarks)
+    if receipt.findings is None:
+        told = "Its files look fine; copies, doubtful labels and outliers were not looked for."
+        return Verdict("fine", told, remarks)
     if remarks:
-        told = "This batch looks fine, with a few things to look at."
+        things = "a few things" if len(remarks) > 1 else "one thing"
+        told = f"This batch looks fine, with {things} to look at."
         return Verdict("fine", told, remarks)
     return Verdict("fine", "This batch looks fine: nothing stands out.", [])
 
@@ -65,8 +70,11 @@ def _remarks(receipt: RunReceipt) -> Iterator[Remark]:
         yield Remark(drift_in_words(drift), "model", drift.advice is not None)
     if counts.unsupported:
         formats = in_words(with_dots(counts.formats))
-        told = f"{_counted(counts.unsupported, 'picture')} are in formats that are not taken"
-        yield Remark(f"{told} ({formats}): convert them to JPEG", "rejects", True)
+        told = f"{counts.unsupported:,} pictures are in formats that are not taken"
+        if counts.unsupported == 1:
+            told = "One picture is in a format that is not taken"
+        them = "it" if counts.unsupported == 1 else "them"
+        yield Remark(f"{told} ({formats}): convert {them} to JPEG", "rejects", True)
     if counts.rejected:
         told = f"{_counted(counts.rejected, 'file')} could not be used ({in_words(counts.rejects)})"
         yield Remark(told, "rejects", counts.rejected > MUCH * counts.listed)

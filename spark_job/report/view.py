@@ -75,6 +75,11 @@ class Copies:
     images: list[dict[str, Any]]
     more: int
 
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether copies of one picture have different labels, of which one is wrong."""
+        return len({row["label"] for row in self.images}) > 1
+
 
 @dataclass(frozen=True)
 class View:
