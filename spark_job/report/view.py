@@ -44,7 +44,8 @@ ADVICE = {
     "not-an-image": "The file is no picture: remove it.",
     "unsupported-format": "Pictures in this format are not taken: convert them to JPEG.",
     "unsupported-pixels": "Its pixels have no agreed range: save it as an 8-bit JPEG or PNG.",
-    "too-large": "It has more pixels than --max-pixels allows: scale it down, or raise the limit.",
+    "too-large": "It is larger than the job takes: scale it down, or raise --max-pixels if that is "
+    "the limit.",
     "crashed": "It crashes its decoder: open it in an image program and save it anew.",
     "timed-out": "Decoding it takes too long: save it anew as a JPEG.",
     "out-of-memory": "Decoding it takes too much memory: scale it down.",
