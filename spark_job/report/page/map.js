@@ -102,7 +102,7 @@ const startMap = (data) => {
     const of = pictureOf(at);
     const text = make("div", {}, make("b", {}, name(at)), make("span", { class: "path" }, data.path[at]));
     if (of >= 0 && of !== at) {
-      text.append(make("span", { class: "path" }, `shown is the nearest with a picture: ${data.path[of]}`));
+      text.append(make("span", { class: "path" }, `the picture is of the nearest that has one: ${data.path[of]}`));
     }
     const drawn = of < 0 ? null : drawShot(data.pictures[of], `${name(of)}: ${data.path[of]}`, data.path[of], labelOf(of));
     element.replaceChildren(...(drawn ? [drawn, text] : [text]));
@@ -113,7 +113,9 @@ const startMap = (data) => {
     if (at < 0) return;
     showIn(tip, at);
     tip.style.left = `${Math.min(Math.max(0, left[at] + 12), Math.max(0, width - tip.offsetWidth - 4))}px`;
-    tip.style.top = `${top[at] > height / 2 ? Math.max(0, top[at] - tip.offsetHeight - 8) : top[at] + 12}px`;
+    const above = top[at] > height / 2;
+    const wanted = above ? top[at] - tip.offsetHeight - 8 : top[at] + 12;
+    tip.style.top = `${Math.max(0, Math.min(wanted, height - tip.offsetHeight))}px`;
   };
 
   // -- going to a point, and holding it
