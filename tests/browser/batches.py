@@ -26,6 +26,10 @@ SCRIPT_PATH = f"{SCRIPT_LABEL}/script>.jpg"
 IMAGE_LABEL = '"><img src=x onerror=alert(1)>'
 IMAGE_PATH = f"{IMAGE_LABEL}/{IMAGE_LABEL}.jpg"
 
+LONG_LABEL = "Quince" * 12
+LONG_PATH = f"{LONG_LABEL}/{'IMG' * 40}.jpg"
+"""Words that nothing can break between letters."""
+
 HOSTILE_BAD = f"{IMAGE_LABEL}/<b onmouseover=alert(1)>, {{{{ 7*7 }}}}.jpg"
 
 SEED = 31
@@ -74,7 +78,8 @@ def make_synthetic(folder: Path) -> Reported:
     ]
     (images / "on top.jpg").write_bytes(cherry.read_bytes())
     copies = {"on top.jpg": f"Cherry/{cherry.name}"}
-    for label, path in ((SCRIPT_LABEL, SCRIPT_PATH), (IMAGE_LABEL, IMAGE_PATH)):
+    named = ((SCRIPT_LABEL, SCRIPT_PATH), (IMAGE_LABEL, IMAGE_PATH), (LONG_LABEL, LONG_PATH))
+    for label, path in named:
         (images / label).mkdir()
         (images / path).write_bytes(lemon.read_bytes())
         copies[path] = f"Lemon/{lemon.name}"
