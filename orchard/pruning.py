@@ -12,6 +12,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from orchard.collection import batch_names
 from spark_job import contract
 from spark_job.claims import Claim, parse_claim
 from spark_job.errors import OutputRefusedError, UsageError
@@ -131,7 +132,7 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
     UsageError
         Where there is no such batch, or a published run is not there.
     """
-    names = _batch_names(output)
+    names = batch_names(output)
     for batch in batches:
         if batch not in names:
             known = ", ".join(names[:8]) or "none"
@@ -170,11 +171,6 @@ def remove(output: Folder, leftover: Leftover) -> bool:
     if leftover.kind is Kind.DEAD:
         return _remove_dead(output, leftover)
     return _remove_model(output, leftover)
-
-
-def _batch_names(output: Folder) -> list[str]:
-    found = {*(output / contract.RESULTS).folders(), *(output / contract.WORK).folders()}
-    return sorted(found)
 
 
 def _look_at(output: Folder, batch: str) -> _Batch:
@@ -318,7 +314,7 @@ def _remove_dead(output: Folder, leftover: Leftover) -> bool:
 
 
 def _remove_model(output: Folder, leftover: Leftover) -> bool:
-    found = [_look_at(output, batch) for batch in _batch_names(output)]
+    found = [_look_at(output, batch) for batch in batch_names(output)]
     if leftover.folders not in {one.folders for one in _unused_models(output, found, set())}:
         return False
     folder = output / leftover.folders[0]

@@ -76,6 +76,7 @@ POSTPONED: Final = "postponed"
 VECTORS: Final = "vectors"
 PARTS: Final = "parts"
 FINDINGS: Final = "findings"
+"""Below a run's folder: a folder of Parquet files for each kind of finding."""
 
 MOMENTS_FILE: Final = "moments.npz"
 VARIANCE_FILE: Final = "variance.csv"

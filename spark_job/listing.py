@@ -59,6 +59,9 @@ CHUNK = 500_000
 PART_IMAGES = 768
 """Most images of a part, which bounds what a crash costs: 9 s on a slow core."""
 
+SMALL_PART = 64
+"""Least images of a part, where there are enough: the last ones are small, and so end together."""
+
 PART_BYTES = 256_000_000
 """The same for photographs of megabytes: about ten seconds."""
 
@@ -231,7 +234,7 @@ def plan_parts(images: int, slots: int, mean_bytes: float = 0.0) -> list[int]:
     together.
     """
     largest = max(1, int(min(PART_IMAGES, PART_BYTES / max(mean_bytes, 1.0))))
-    smallest = min(64, largest, -(-images // slots))
+    smallest = min(SMALL_PART, largest, -(-images // slots))
     parts = []
     while images:
         size = min(images, max(smallest, min(largest, images // (2 * slots))))

@@ -162,7 +162,13 @@ class Folder(ABC):
 
     @abstractmethod
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Read `length` bytes of the file `name` from place `start` on; fewer where it ends."""
+        """Read `length` bytes of the file `name` from `start` on, all of which it has.
+
+        Raises
+        ------
+        OSError
+            Where they cannot be read; FileNotFoundError where there is no such file.
+        """
 
     @abstractmethod
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
@@ -329,7 +335,7 @@ class LocalFolder(Folder):
         return self._read(name, limit).bytes
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Read a part of the file `name`; see `Folder.read_range`."""
+        """Read a range of the file `name`; see `Folder.read_range`."""
         with Path(self.path, name).open("rb") as file:
             file.seek(start)
             return file.read(length)

@@ -7,16 +7,19 @@ import numpy as np
 import typer
 
 from orchard import console
+from orchard.collection import current_models
 from orchard.options import Batches, Json, Output, open_root, split_names
 from spark_job import contract, lineage, reprojection
 from spark_job import models as store
 from spark_job.claims import now
+from spark_job.engines import Engine
 from spark_job.errors import UsageError
 from spark_job.models import ModelCard
 from spark_job.objects import Folder
 from spark_job.pca import PCAModel
-from spark_job.pointers import ModelPointer, choose_model, read_pointer
+from spark_job.pointers import ModelPointer, choose_model
 from spark_job.receipts import RunReceipt
+from spark_job.reprojection import Reprojection
 from spark_job.settings import DEFAULT_VARIANCE
 
 SHARES = 10
@@ -48,7 +51,7 @@ Model = Annotated[
 def list_models(output: Output = None, json: Json = False) -> None:
     """List the stored models, and which batches' vectors are of each."""
     root = open_root(output)
-    current = _pointers(root)
+    current = current_models(root)
     published = lineage.published_receipts(root)
     rows = [
         _Listed(
@@ -87,7 +90,7 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
     root = open_root(output)
     extractor, found = store.find_model(root, model)
     stored = store.require_model(root, extractor, found)
-    pointer = _pointers(root)[extractor]
+    pointer = current_models(root)[extractor]
     vectors_of = _batches_of(lineage.published_receipts(root), extractor, found)
     if json:
         told = asdict(stored.card) | {
@@ -113,11 +116,13 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
 
 
 @app.command("use", epilog=USE_EXAMPLE)
-def use(model: Model, output: Output = None) -> None:
+def use(model: Model, output: Output = None, json: Json = False) -> None:
     """Choose the model that the next runs reuse."""
     root = open_root(output)
     extractor, found = store.find_model(root, model)
-    _use(root, store.require_model(root, extractor, found).card)
+    former = _use(root, store.require_model(root, extractor, found).card)
+    if json:
+        console.write_json({"extractor": extractor, "model": found, "former": former})
 
 
 @app.command("build", epilog=BUILD_EXAMPLE)
@@ -153,6 +158,7 @@ def build(
     choose: Annotated[
         bool, typer.Option("--use", help="Choose it for the next runs, as `models use` does.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Fit one model to the published runs of several batches; its id goes to stdout.
 
@@ -172,7 +178,10 @@ def build(
         f"variance of {console.counted(card.n, 'image')} in "
         f"{console.counted(len(card.batches), 'batch', 'batches')}"
     )
-    console.write(card.model)
+    if json:
+        console.write_json(asdict(card))
+    else:
+        console.write(card.model)
     if choose:
         _use(root, card)
     else:
@@ -191,6 +200,7 @@ def reproject(
             show_default=False,
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Write batches' vectors anew in a model's space, as new published runs.
 
@@ -204,21 +214,31 @@ def reproject(
             console.say(
                 f"The vectors of batch {one.source.batch} are of {one.model.card.model} already"
             )
-    if not todo:
-        return
-    rows = []
-    with reprojection.start_workers() as engine:
-        for one in todo:
-            receipt = reprojection.reproject(root, one, engine)
-            console.say(
-                f"Batch {receipt.batch}: run {receipt.run} has "
-                f"{console.counted(receipt.counts.featurized, 'vector')} of {receipt.model.model}, "
-                f"instead of {one.source.model.model} in run {one.source.run}"
-            )
-            here = receipt.model.variance_kept_here
-            kept = "" if here is None else f"{here:.2%}"
-            rows.append((receipt.batch, receipt.run, receipt.model.model, kept))
-    console.write_table(("batch", "run", "model", "variance"), rows)
+    receipts = []
+    if todo:
+        with reprojection.start_workers() as engine:
+            receipts = [_reproject(root, one, engine) for one in todo]
+    if json:
+        console.write_json([asdict(receipt) for receipt in receipts])
+    elif receipts:
+        columns = ("batch", "run", "model", "variance")
+        console.write_table(columns, [_reprojected(receipt) for receipt in receipts])
+
+
+def _reproject(root: Folder, one: Reprojection, engine: Engine) -> RunReceipt:
+    receipt = reprojection.reproject(root, one, engine)
+    console.say(
+        f"Batch {receipt.batch}: run {receipt.run} has "
+        f"{console.counted(receipt.counts.featurized, 'vector')} of {receipt.model.model}, "
+        f"instead of {one.source.model.model} in run {one.source.run}"
+    )
+    return receipt
+
+
+def _reprojected(receipt: RunReceipt) -> tuple[str, ...]:
+    here = receipt.model.variance_kept_here
+    kept = "" if here is None else f"{here:.2%}"
+    return (receipt.batch, receipt.run, receipt.model.model, kept)
 
 
 @dataclass(frozen=True)
@@ -243,7 +263,8 @@ class _Listed:
         return (self.model, current, *numbers, fitted_on, _some(self.vectors_of), self.extractor)
 
 
-def _use(root: Folder, card: ModelCard) -> None:
+def _use(root: Folder, card: ModelCard) -> str | None:
+    """Choose a model, and give the one that was chosen before."""
     former = choose_model(root / contract.models_folder(card.extractor), card.model, now())
     if former is not None and former.model == card.model:
         console.say(f"{card.model} is the current model of {card.extractor} already")
@@ -261,6 +282,7 @@ def _use(root: Folder, card: ModelCard) -> None:
             f"models, and do not compare with it: {_some(others)}. To write them anew from the "
             f"stored features: orchard models reproject --batches {','.join(others)}{_at(root)}"
         )
+    return None if former is None else former.model
 
 
 def _at(root: Folder) -> str:
@@ -302,11 +324,6 @@ def _one_extractor(receipts: dict[str, RunReceipt], network: str | None) -> str:
             "name batches of one of them"
         )
     return next(iter(batches))
-
-
-def _pointers(root: Folder) -> dict[str, ModelPointer | None]:
-    models = root / contract.MODELS
-    return {name: read_pointer(models / name, ModelPointer) for name in models.folders()}
 
 
 def _generation(pointer: ModelPointer | None, model: str) -> int | None:

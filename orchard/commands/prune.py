@@ -1,13 +1,14 @@
 """``orchard prune``: remove what nobody needs any more, after saying what and how much."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orchard import console, pruning
-from orchard.options import Output, open_root
+from orchard.options import Json, Output, open_root
 from orchard.pruning import Leftover, Survey
+from spark_job.objects import Folder
 
 EXAMPLE = "Example: orchard prune --keep 1 --yes --output out/fruits"
 
@@ -32,6 +33,7 @@ def prune(
         bool, typer.Option("--models", help="Also models that no pointer and no run names.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without a question.")] = False,
+    json: Json = False,
 ) -> None:
     """Remove superseded runs, and what runs that died left.
 
@@ -44,23 +46,36 @@ def prune(
     _say_what_stays(found, models=models)
     if not leftovers:
         console.say("There is nothing to remove")
-        return
-    console.write_table(
-        ("what", "of", "name", "files", "bytes"),
-        [
-            (one.kind.value, one.owner, one.name, f"{one.files}", f"{one.bytes}")
-            for one in leftovers
-        ],
-        numbers=("files", "bytes"),
-    )
+    elif not json:
+        console.write_table(
+            ("what", "of", "name", "files", "bytes"),
+            [
+                (one.kind.value, one.owner, one.name, f"{one.files}", f"{one.bytes}")
+                for one in leftovers
+            ],
+            numbers=("files", "bytes"),
+        )
+    removed = _remove(root, leftovers, yes=yes) if leftovers else []
+    if json:
+        console.write_json([_as_record(one, removed=one in removed) for one in leftovers])
+
+
+def _remove(root: Folder, leftovers: Sequence[Leftover], *, yes: bool) -> list[Leftover]:
+    """Remove what a person agrees to, and give what was removed."""
     if not yes and not console.ask(f"Remove {_amount(leftovers)}?"):
         console.say("Nothing was removed")
-        return
+        return []
     removed = [one for one in leftovers if pruning.remove(root, one)]
     console.say(f"Removed {_amount(removed)}")
     for one in leftovers:
         if one not in removed:
             console.say(f"Left alone: {one.name} of {one.owner}, which is in use by now")
+    return removed
+
+
+def _as_record(one: Leftover, *, removed: bool) -> dict[str, Any]:
+    found = {"what": one.kind.value, "of": one.owner, "name": one.name}
+    return found | {"files": one.files, "bytes": one.bytes, "removed": removed}
 
 
 def _say_what_stays(found: Survey, *, models: bool) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Semaphore
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -31,14 +32,18 @@ MOST_BYTES = 3_300_000
 MOST_SECONDS = 60.0
 """For reading and decoding them."""
 
-READERS = 8
-"""Pictures that are read and decoded at a time; decoders do not hold the interpreter's lock."""
+READERS, DECODERS = 8, 2
+"""Pictures that are read at a time, and of those the ones that are decoded: decoders let go of the
+interpreter's lock, but take much memory."""
 
 THUMBNAILED = ("truncated", "too-large")
 """Rejects of which some of the picture can be shown."""
 
 MOST_PIXELS = 256_000_000
 """Of a reject; a JPEG of so many is decoded at an eighth of its size."""
+
+
+_DECODING = Semaphore(DECODERS)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ def _make(images: Folder, wanted: Wanted) -> str | None:
     """Make a data URI of a picture; None where it cannot be had."""
     try:
         content = images.read(wanted.path, limit=MAX_BYTES)
-        small = thumbnail(content, wanted.side, max_pixels=wanted.max_pixels)
+        with _DECODING:
+            small = thumbnail(content, wanted.side, max_pixels=wanted.max_pixels)
     except (OSError, FileTooLargeError, RejectedImageError, MemoryError):
         return None
     return f"data:image/webp;base64,{base64.b64encode(small).decode()}"

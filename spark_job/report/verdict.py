@@ -70,11 +70,14 @@ def _remarks(receipt: RunReceipt) -> Iterator[Remark]:
         yield Remark(drift_in_words(drift), "model", drift.advice is not None)
     if counts.unsupported:
         formats = in_words(with_dots(counts.formats))
-        told = f"{counts.unsupported:,} pictures are in formats that are not taken"
+        told = f"{counts.unsupported:,} pictures are in formats that are not taken ({formats})"
+        remedy = "convert them to JPEG"
         if counts.unsupported == 1:
-            told = "One picture is in a format that is not taken"
-        them = "it" if counts.unsupported == 1 else "them"
-        yield Remark(f"{told} ({formats}): convert {them} to JPEG", "rejects", True)
+            told, remedy = (
+                f"One picture is in a format that is not taken ({formats})",
+                "convert it to JPEG",
+            )
+        yield Remark(f"{told}: {remedy}", "rejects", True)
     if counts.rejected:
         told = f"{_counted(counts.rejected, 'file')} could not be used ({in_words(counts.rejects)})"
         yield Remark(told, "rejects", counts.rejected > MUCH * counts.listed)

@@ -26,8 +26,7 @@ SCRIPT_PATH = f"{SCRIPT_LABEL}/script>.jpg"
 IMAGE_LABEL = '"><img src=x onerror=alert(1)>'
 IMAGE_PATH = f"{IMAGE_LABEL}/{IMAGE_LABEL}.jpg"
 
-LONG_LABEL = "Quince" * 12
-LONG_PATH = f"{LONG_LABEL}/{'IMG' * 40}.jpg"
+LONG_LABEL, LONG_NAME = "Strawberry" * 8, f"{'IMG' * 40}.jpg"
 """Words that nothing can break between letters."""
 
 HOSTILE_BAD = f"{IMAGE_LABEL}/<b onmouseover=alert(1)>, {{{{ 7*7 }}}}.jpg"
@@ -69,17 +68,19 @@ def make_synthetic(folder: Path) -> Reported:
     """Run the job on drawn fruit, some of it under names that are HTML."""
     images = folder / "images"
     make_batch(images, per_label=9)
-    bananas = sorted((images / "Banana").glob("synthetic*.jpg"))
-    bananas[1].rename(images / "Plum" / "IMG_1.jpg")
-    bananas[2].rename(images / "Watermelon" / "IMG_2.jpg")
-    swapped = {"Plum/IMG_1.jpg": "Banana", "Watermelon/IMG_2.jpg": "Banana"}
-    [lemon, cherry] = [
-        min((images / label).glob("synthetic*.jpg")) for label in ("Lemon", "Cherry")
-    ]
+    drawn = {
+        label: sorted((images / label).glob("*.jpg")) for label in ("Banana", "Lemon", "Cherry")
+    }
+    drawn["Banana"][1].rename(images / "Pear" / "IMG_1.jpg")
+    drawn["Banana"][2].rename(images / "Watermelon" / "IMG_2.jpg")
+    swapped = {"Pear/IMG_1.jpg": "Banana", "Watermelon/IMG_2.jpg": "Banana"}
+    lemon, cherry = drawn["Lemon"][0], drawn["Cherry"][0]
+    (images / "Strawberry").rename(images / LONG_LABEL)
+    for file in (images / LONG_LABEL).glob("*0.jpg"):
+        file.rename(file.with_name(LONG_NAME))
     (images / "on top.jpg").write_bytes(cherry.read_bytes())
     copies = {"on top.jpg": f"Cherry/{cherry.name}"}
-    named = ((SCRIPT_LABEL, SCRIPT_PATH), (IMAGE_LABEL, IMAGE_PATH), (LONG_LABEL, LONG_PATH))
-    for label, path in named:
+    for label, path in ((SCRIPT_LABEL, SCRIPT_PATH), (IMAGE_LABEL, IMAGE_PATH)):
         (images / label).mkdir()
         (images / path).write_bytes(lemon.read_bytes())
         copies[path] = f"Lemon/{lemon.name}"
@@ -110,7 +111,7 @@ def make_photographs(archive: Path, folder: Path) -> Reported:
         other = drawn.choice(sorted({"apple", "banana", "orange"} - {label}))
         (images / name).rename(images / other / file)
         swapped[f"{other}/{file}"] = label
-    whole = (images / names[0] if (images / names[0]).exists() else images / names[1]).read_bytes()
+    whole = (images / next(name for name in names if name not in chosen)).read_bytes()
     (images / "apple" / "half.jpg").write_bytes(whole[: len(whole) // 2])
     strange = _strange(images, Image.open(images / next(iter(copies))), "orange")
     return Reported(images, _run(images, folder), copies, swapped, strange)
@@ -124,5 +125,5 @@ def _strange(images: Path, picture: Image.Image, label: str) -> list[str]:
     return [f"{label}/noise.jpg", f"{label}/grey.jpg"]
 
 
-def _run(images: Path, folder: Path, *options: str) -> Job:
-    return run_job(images, folder / "out", "--max-reject-rate=0.5", *options, batch="harvest")
+def _run(images: Path, folder: Path) -> Job:
+    return run_job(images, folder / "out", "--max-reject-rate=0.5", batch="harvest")

@@ -55,7 +55,7 @@ def test_the_job_takes_what_was_marked(
     page = visitor.open(synthetic.page)
     assert count(page) == ""
     # As suggested; as typed; all copies of a group; of a hostile name; a strange one; on the map.
-    page.get_by_role("button", name="Relabel to Banana: Plum/IMG_1.jpg").click()
+    page.get_by_role("button", name="Relabel to Banana: Pear/IMG_1.jpg").click()
     relabel(page, "#suspects", "Watermelon/IMG_2.jpg", 'Banana, "ripe"')
     page.locator("#duplicates .card", has_text="on top.jpg").locator(".head button").click()
     page.get_by_role("button", name=f"Relabel to Lemon: {SCRIPT_PATH}").click()
@@ -75,7 +75,7 @@ def test_the_job_takes_what_was_marked(
         rows = {row["path"]: (row["action"], row["label"]) for row in csv.DictReader(lines)}
     [dropped_copy] = cherry & set(rows)
     assert rows == {
-        "Plum/IMG_1.jpg": ("relabel", "Banana"),
+        "Pear/IMG_1.jpg": ("relabel", "Banana"),
         "Watermelon/IMG_2.jpg": ("relabel", 'Banana, "ripe"'),
         dropped_copy: ("drop", ""),
         SCRIPT_PATH: ("relabel", "Lemon"),
@@ -155,14 +155,14 @@ def test_marks_stay_until_they_are_undone(reported: Reported, visitor: Visitor) 
 
 def test_what_is_no_label_is_refused(synthetic: Reported, visitor: Visitor) -> None:
     page = visitor.open(synthetic.page)
-    path = "Plum/IMG_1.jpg"
+    path = "Pear/IMG_1.jpg"
     relabel(page, "#suspects", path, "a/b")
     assert count(page) == ""
     field = page.get_by_label(f"Another label for {path}").first
     assert "neither slashes" in field.evaluate("one => one.validationMessage")
     field.fill("x" * 300)
     assert len(field.input_value()) == 200, "as long as the job takes"
-    field.fill("Plum")
+    field.fill("Pear")
     field.press("Enter")
     assert count(page) == "", "its own label is no correction"
     field.fill(IMAGE_LABEL)

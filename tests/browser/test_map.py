@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from playwright.sync_api import expect
+from pyarrow import parquet
 
 from spark_job import tables
 from spark_job.report.pictures import LARGE, SMALL
@@ -173,9 +174,10 @@ def test_the_legend_shows_a_label_alone_and_all_again(points: Points) -> None:
 
 def test_what_was_found_can_be_shown_alone(reported: Reported, points: Points) -> None:
     findings = reported.job.receipt["findings"]
+    duplicates = parquet.read_table(reported.job.run / "findings" / "duplicates").to_pylist()
     expected = {
         "doubtful labels": findings["suspects"],
-        "copies": len(reported.copies) + (reported.images.name == "photographs"),
+        "copies": len([row for row in duplicates if not row["keep"]]),
         "outliers": findings["outliers"],
         "where to begin": findings["selected"],
     }

@@ -250,3 +250,17 @@ def test_stored_models_are_written_once(local: Folder) -> None:
     stored = read_model(local / contract.models_folder(EXTRACTOR), model)
     assert write_model(local, stored).card == stored.card
     assert orchard("models", "show", model, output=local).exit_code == 0
+
+
+def test_what_changes_models_tells_programs_too(local: Folder) -> None:
+    first = publish_batch(local, "apples").model.model
+    publish_batch(local, "plums", 20)
+    built = ("models", "build", "--batches", "apples,plums", "--json")
+    card = json.loads(succeed(*built, output=local).stdout)
+    assert [one["batch"] for one in card["batches"]] == ["apples", "plums"]
+    used = json.loads(succeed("models", "use", card["model"], "--json", output=local).stdout)
+    assert used == {"extractor": EXTRACTOR, "model": card["model"], "former": first}
+    reprojected = ("models", "reproject", "--batches", "plums", "--json")
+    [receipt] = json.loads(succeed(*reprojected, output=local).stdout)
+    assert (receipt["batch"], receipt["model"]["model"]) == ("plums", card["model"])
+    assert json.loads(succeed(*reprojected, output=local).stdout) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -241,3 +242,15 @@ def test_a_model_of_a_superseded_run_that_is_kept_stays(local: Folder) -> None:
     publish_batch(local, "apples", 13, run="b", fit=True)
     succeed("prune", "--yes", "--models", output=local)
     assert first in (local / contract.models_folder(EXTRACTOR)).folders()
+
+
+def test_programs_are_told_what_was_removed(local: Folder) -> None:
+    for run in ("a", "b"):
+        publish_batch(local, "apples", run=run)
+    arguments = ("prune", "--keep", "0", "--json")
+    [kept] = json.loads(succeed(*arguments, output=local, answer="n\n").stdout)
+    [gone] = json.loads(succeed(*arguments, "--yes", output=local).stdout)
+    assert (kept.pop("removed"), gone.pop("removed")) == (False, True)
+    assert kept == gone
+    assert (gone["what"], gone["of"], gone["name"]) == ("superseded run", "apples", "a")
+    assert json.loads(succeed(*arguments, output=local).stdout) == []

@@ -78,7 +78,7 @@ def test_it_finds_a_good_deployment_good(
     text = "\n".join(said)
     for words in (
         "acceptance.1 succeeded",
-        "features and vectors of 292 images",
+        "features and vectors of 284 images",
         "partition of runs",
         "the batch was told",
         "no cluster is left",

@@ -313,6 +313,21 @@ class TestPartitioning:
         vectors = [matrix(run.table("vectors"), "vector") for run in (job, other)]
         assert np.abs(vectors[0] - vectors[1]).max() < 1e-5
 
+    def test_the_findings_are_the_same(self, job: Job, other: Job) -> None:
+        for kind in KINDS:
+            ours, theirs = (
+                parquet.read_table(run.run / "findings" / kind).to_pylist() for run in (job, other)
+            )
+            for one in (*ours, *theirs):
+                one.update({name: round(v, 4) for name, v in one.items() if isinstance(v, float)})
+                one.pop("distances", None)
+            assert theirs == ours, kind
+        counts = [
+            {name: value for name, value in run.receipt["findings"].items() if name != "seconds"}
+            for run in (job, other)
+        ]
+        assert counts[0] == pytest.approx(counts[1], abs=1e-4)
+
 
 @pytest.fixture(scope="module")
 def second(job: Job, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:

@@ -1,10 +1,13 @@
-"""What a node costs an hour: EC2 on demand, EMR's part and its disks, from a dated list."""
+"""What a node costs an hour: EC2 on demand, EMR's part and its disks, from a dated list.
+
+Standard library only, so that the stack may import it beside `contract`.
+"""
 
 from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
+from importlib import resources
 from typing import Any, Final
 
 _HOURS_PER_MONTH: Final = 730
@@ -13,7 +16,18 @@ _ROOT_GIB: Final = 32
 
 @cache
 def _prices() -> dict[str, Any]:
-    return dict(json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8")))
+    listed = resources.files("spark_job").joinpath("prices.json")
+    return dict(json.loads(listed.read_text(encoding="utf-8")))
+
+
+def as_of() -> str:
+    """Return the month of the list."""
+    return str(_prices()["as_of"])
+
+
+def priced_types(region: str) -> list[str]:
+    """Return the types, as xlarge, that the list has for a region; none where it has not that."""
+    return list(_prices().get(region, ()))
 
 
 def node_price(region: str, instance_type: str, volume_gib: int) -> float | None:

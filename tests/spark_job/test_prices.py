@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stacks.emr import prices
+from spark_job import prices
 from stacks.emr.instances import fitting
 
 LIST = json.loads(Path(prices.__file__).with_name("prices.json").read_text())
