@@ -79,6 +79,7 @@ FINDINGS: Final = "findings"
 """Below a run's folder: a folder of Parquet files for each kind of finding."""
 
 MOMENTS_FILE: Final = "moments.npz"
+SAMPLE_FILE: Final = "sample.npz"
 VARIANCE_FILE: Final = "variance.csv"
 PARTS_FILE: Final = "parts.parquet"
 REPORT: Final = "report.html"

@@ -11,6 +11,7 @@ from orchard.collection import current_models
 from orchard.options import Batches, Json, Output, open_root, split_names
 from spark_job import contract, lineage, reprojection
 from spark_job import models as store
+from spark_job.calibration import calibrate_model, find_samples, is_calibrated
 from spark_job.claims import now
 from spark_job.engines import Engine
 from spark_job.errors import UsageError
@@ -56,7 +57,7 @@ def list_models(output: Output = None, json: Json = False) -> None:
     rows = [
         _Listed(
             model=model,
-            current=_generation(current.get(extractor), model) is not None,
+            current=_turn(current.get(extractor), model) is not None,
             extractor=extractor,
             card=store.read_card(root, extractor, model),
             vectors_of=_batches_of(published, extractor, model),
@@ -94,7 +95,7 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
     vectors_of = _batches_of(lineage.published_receipts(root), extractor, found)
     if json:
         told = asdict(stored.card) | {
-            "generation": _generation(pointer, found),
+            "current": _turn(pointer, found) is not None,
             "vectors_of": vectors_of,
             "eigenvalues": stored.pca.eigenvalues.tolist(),
         }
@@ -163,7 +164,7 @@ def build(
     """Fit one model to the published runs of several batches; its id goes to stdout.
 
     No image is read: the moments of the batches' features are merged, as if all the images had
-    been one batch.
+    been one batch. What its drift cards compare with comes of samples that the runs settled.
     """
     rule = _rule(variance, components)
     root = open_root(output)
@@ -171,7 +172,12 @@ def build(
     extractor = _one_extractor(receipts, network)
     known = store.stored_models(root)
     merged = lineage.merge_published(root, extractor, list(receipts))
-    card = lineage.fit_merged(root, extractor, merged, rule=rule, standardize=standardize).card
+    model = lineage.fit_merged(root, extractor, merged, rule=rule, standardize=standardize)
+    if not is_calibrated(model):
+        samples = find_samples(root, model.card, merged.batches)
+        with reprojection.start_workers() as engine:
+            model = calibrate_model(engine, root, model, samples)
+    card = model.card
     there = "was stored before" if (extractor, card.model) in known else "is stored"
     console.say(
         f"The model {card.model} {there}: {card.k} components, {card.variance_kept:.2%} of the "
@@ -326,7 +332,7 @@ def _one_extractor(receipts: dict[str, RunReceipt], network: str | None) -> str:
     return next(iter(batches))
 
 
-def _generation(pointer: ModelPointer | None, model: str) -> int | None:
+def _turn(pointer: ModelPointer | None, model: str) -> int | None:
     """How many models were current, this one included; None where it is not the current one."""
     return None if pointer is None or pointer.model != model else pointer.generation
 
@@ -342,8 +348,8 @@ def _batches_of(receipts: dict[str, RunReceipt], extractor: str, model: str) -> 
 def _facts(
     card: ModelCard, pointer: ModelPointer | None, vectors_of: list[str]
 ) -> list[tuple[str, str]]:
-    generation = _generation(pointer, card.model)
-    current = "no" if generation is None else f"yes, as number {generation} of this extractor"
+    turn = _turn(pointer, card.model)
+    current = "no" if turn is None else f"yes, as number {turn} of this extractor"
     rule = " ".join(f"--{name} {value:g}" for name, value in card.rule.items())
     return [
         ("extractor", card.extractor),
@@ -351,7 +357,8 @@ def _facts(
         ("fitted with", f"{rule} --{'' if card.standardize else 'no-'}standardize"),
         ("fitted on", f"{card.n:,} images, {card.features:,} features"),
         ("components", f"{card.k}, which keep {card.variance_kept:.2%} of their variance"),
-        ("made from models", _some(card.parents) or "none"),
+        ("update of", _some(card.parents) or "none"),
+        ("generation", "unknown" if card.generation is None else f"{card.generation}"),
         ("in several batches", "unknown" if card.shared is None else f"{card.shared:,} images"),
         ("vectors of", _some(vectors_of) or "no published batch"),
     ]

@@ -37,8 +37,9 @@ def prune(
 ) -> None:
     """Remove superseded runs, and what runs that died left.
 
-    Nothing published goes, nor a run at work, nor one that may still be published. What a run
-    that died had done is not there for the next one any more.
+    Nothing published goes, nor a run at work, nor one that may still be published, nor one of
+    which the current model is updated. What a run that died had done is not there for the next
+    one any more.
     """
     root = open_root(output)
     found = pruning.survey(root, keep=keep, batches=batch or ())
@@ -85,6 +86,11 @@ def _say_what_stays(found: Survey, *, models: bool) -> None:
         console.say(
             f"Run {run} of batch {name} is complete and may still be published (the job with "
             f"--run {run} does), and is left alone"
+        )
+    for name, run, model in found.made_from:
+        console.say(
+            f"Run {run} of batch {name} is the one of which the current model {model} is updated, "
+            "and is left alone"
         )
     if found.models and not models:
         console.say(

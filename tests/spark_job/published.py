@@ -27,6 +27,7 @@ from spark_job.receipts import (
     RunReceipt,
     digest,
 )
+from spark_job.samples import Sample
 from spark_job.settings import new_run
 from tests.spark_job.inline import InlineEngine
 
@@ -94,6 +95,10 @@ def _settle(claim: Claim, matrix: NDArray[np.float32], *, fit: bool, findings: b
     runs.copy_files(claim, files)
     named = {"batch": claim.batch, "run": claim.run, "images": digests.images}
     claim.results.write(contract.MOMENTS_FILE, moments.to_bytes(named | ids))
+    sample = Sample.of(
+        [f"{row:05d}" for row in range(len(matrix))], ["Fruit"] * len(matrix), matrix
+    )
+    claim.results.write(contract.SAMPLE_FILE, sample.to_bytes())
     write_variance(claim.results, model.pca)
     write_parts(claim.results, parts)
     receipt = _receipt(claim, parts, digests, moments, model, reused=reused)

@@ -401,7 +401,8 @@ def test_links_that_lead_nowhere_are_entries_without_size_and_circles_end(tmp_pa
     (tmp_path / "b").symlink_to("a")
     os.mkfifo(tmp_path / "pipe.jpg")
     entries = sorted(open_folder(str(tmp_path)).entries(), key=lambda entry: entry.name)
-    version = f"{(tmp_path / 'a' / 'x.jpg').stat().st_mtime_ns}-2"
+    status = (tmp_path / "a" / "x.jpg").stat()
+    version = f"{status.st_mtime_ns}-{status.st_ctime_ns}-2"
     assert entries == [
         Entry(f"{folder}/{name}.jpg", size, one)
         for folder in "ab"
