@@ -96,6 +96,7 @@ def permissions(request: Request, tags_of: TagsOf = lambda _: {}) -> list[Permis
         "events": _events,
         "glue": _glue,
         "monitoring": _monitoring,
+        "ssm": _ssm,
     }
     derive = by_service.get(request.service)
     return list(derive(request)) if derive else []
@@ -237,3 +238,10 @@ def _monitoring(request: Request) -> Iterator[Permission]:
     body = request.form or request.json
     context = {"cloudwatch:namespace": body["Namespace"]} if "Namespace" in body else {}
     yield Permission(f"cloudwatch:{request.operation}", "*", context)
+
+
+def _ssm(request: Request) -> Iterator[Permission]:
+    name, region = request.json.get("Name"), request._scope[2]
+    if name:
+        arn = f"arn:aws:ssm:{region}:{ACCOUNT}:parameter/{name.lstrip('/')}"
+        yield Permission(f"ssm:{request.operation}", arn)

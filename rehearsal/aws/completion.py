@@ -5,8 +5,8 @@
 - Bucket policies are handed to the endpoint, which judges requests by them.
 - A bucket's versioning, encryption and notifications are set; EventBridge's default bus is their
   target.
-- Glue's database and tables, mail subscriptions, the trust of roles and the days that logs are kept
-  follow the template.
+- Glue's database and tables, mail subscriptions, parameters, the trust of roles and the days that
+  logs are kept follow the template.
 
 Not made at all: flow logs, log groups' contents, alarms, dashboards, budgets, X-Ray traces, rules
 of security groups, policies of topics and queues, lifecycles of buckets.
@@ -33,6 +33,7 @@ _COMPLETED = (
     "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
+    "AWS::SSM::Parameter",
     "AWS::StepFunctions::StateMachine",
 )
 
@@ -89,6 +90,10 @@ def _set(endpoint: Endpoint, resource: Mapping[str, Any], there: bool, pace: int
             TopicArn=properties["TopicArn"],
             Protocol=properties["Protocol"],
             Endpoint=properties["Endpoint"],
+        )
+    elif kind == "AWS::SSM::Parameter" and there:
+        endpoint.client("ssm").put_parameter(
+            Name=properties["Name"], Value=properties["Value"], Overwrite=True
         )
     elif kind == "AWS::IAM::Role" and there:
         endpoint.client("iam").update_assume_role_policy(

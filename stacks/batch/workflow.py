@@ -67,6 +67,8 @@ class Workflow(Construct):
         The state machine.
     definition
         What it was made of, in the Amazon States Language.
+    cluster
+        What its clusters have in common.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Workflow(Construct):
         topic: aws_sns.ITopic,
     ) -> None:
         super().__init__(scope, construct_id)
-        cluster = Cluster(
+        self.cluster = cluster = Cluster(
             self,
             "Cluster",
             config=config,
@@ -95,7 +97,13 @@ class Workflow(Construct):
             **check_input(config, storage.data, then="LookForImages", refused="NotifyFailure"),
             **_check_images(storage.data, then="Admission"),
             **admit(config, topic, then="ChooseType"),
-            **create_cluster(config, Stack.of(self).region, cluster.request, then="BeginJob"),
+            **create_cluster(
+                config,
+                Stack.of(self).region,
+                cluster.request,
+                cluster.security_parameter,
+                then="BeginJob",
+            ),
             **run_job(
                 config,
                 _arguments(config, artifacts, storage.data),

@@ -21,6 +21,7 @@ FLEETS = "aws-sdk:emr:listInstanceFleets"
 PUT = "aws-sdk:s3:putObject"
 METRICS = "aws-sdk:cloudwatch:putMetricData"
 RUNNING = "aws-sdk:sfn:listExecutions"
+PARAMETER = "aws-sdk:ssm:getParameter"
 TELL = "sns:publish"
 
 
@@ -96,6 +97,7 @@ RECEIPT = {
 GOOD: Mapping[str, Answer] = {
     LIST: listing("images/b/apple/1.jpg", "images/b/_READY"),
     RUNNING: running("run-1"),
+    PARAMETER: gives({"Parameter": {"Value": "a-security-configuration"}}),
     CREATE: gives({"ClusterId": "j-1", "ClusterArn": "arn:any"}),
     DESCRIBE: cluster_is("WAITING"),
     PUT: gives({}),

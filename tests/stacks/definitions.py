@@ -94,6 +94,8 @@ def _name(template: Mapping[str, Any], logical_id: str) -> str:
         return f"arn:aws:sns:{REGION}:{ACCOUNT}:{logical_id}"
     if kind == "AWS::StepFunctions::StateMachine":
         return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{logical_id}"
+    if kind == "AWS::SSM::Parameter":
+        return str(template["Resources"][logical_id]["Properties"]["Name"])
     return logical_id.lower() if kind == "AWS::S3::Bucket" else logical_id
 
 

@@ -170,6 +170,9 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
         ]
     if (service, call) == ("elasticmapreduce", "terminateCluster"):
         return [Permission("elasticmapreduce:TerminateJobFlows", CLUSTER, OWN)]
+    if (service, call) == ("aws-sdk:ssm", "getParameter"):
+        name = parameters["Name"].lstrip("/")
+        return [Permission("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name}")]
     if (service, call) == ("aws-sdk:sfn", "startExecution"):
         return [Permission("states:StartExecution", parameters["StateMachineArn"])]
     if (service, call) == ("aws-sdk:sfn", "describeExecution"):

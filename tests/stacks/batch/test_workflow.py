@@ -21,6 +21,7 @@ from tests.stacks.answers import (
     GOOD,
     LIST,
     METRICS,
+    PARAMETER,
     READ,
     RECEIPT,
     RUN,
@@ -163,7 +164,12 @@ NOT_CREATED: dict[str, Case] = {
     "a refused cluster": Case(
         answers={**GOOD, CREATE: refuses("The quota is exceeded")},
         error="ClusterNotCreated",
-        says=("The quota is exceeded", "EMR made no cluster"),
+        says=("The quota is exceeded", "no cluster could be made"),
+    ),
+    "a parameter that cannot be read": Case(
+        answers={**GOOD, PARAMETER: refuses("Access Denied")},
+        error="ClusterNotCreated",
+        says=("Access Denied",),
     ),
     "a cluster throttled for ever": Case(
         answers={**GOOD, CREATE: refuses("Rate exceeded (Service: EMR)")},
