@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from moto.cloudwatch.models import cloudwatch_backends
 
+from rehearsal.aws.calls import ACCOUNT
 from rehearsal.aws.faults import Effect, Fault
 from spark_job.contract import CURRENT, MODEL_CARD, models_folder
+from stacks.grants import METRICS
 from tests.rehearsal.tables import Published, first_difference
 from tests.rehearsal.watching import alive, clusters_of, container, disturb
 
@@ -46,6 +49,41 @@ def test_a_marker_written_twice_starts_one_run_that_publishes_every_image(
     assert reference.receipt["counts"]["listed"] == len(photographs)
     assert len([arn for arn in cloud.executions() if ":reference." in arn]) == 1
     assert cloud.objects("work/reference/") == [], "a published run leaves nothing at work"
+
+
+def test_its_mail_and_its_metrics_have_its_numbers_and_dollars(
+    cloud: LocalCloud, reference: Published, photographs: dict[str, bytes]
+) -> None:
+    receipt = reference.receipt
+    (mail,) = told(cloud, "reference")
+    assert f"{len(photographs)} images ({len(photographs)} computed, 0 known from before)" in mail
+    assert "0 rejected, 0 in formats that are not taken" in mail
+    assert f"{receipt['model']['k']} components; {receipt['seconds']['total']} s of job" in mail
+    assert f"{receipt['images_per_second']} images a second" in mail
+    dollars = receipt["dollars"]["estimate"]
+    assert dollars > 0
+    assert f"about {dollars} dollars (an estimate)" in mail
+    measured = metrics(cloud)
+    assert measured["Images"][0] == measured["Computed"][0] == len(photographs)
+    assert measured["Rejects"][0] == measured["Unsupported"][0] == 0
+    assert measured["JobSeconds"][0] == receipt["seconds"]["total"]
+    assert measured["ImagesPerSecond"][0] == receipt["images_per_second"]
+    assert measured["Dollars"][0] == dollars
+
+
+def told(cloud: LocalCloud, batch: str) -> list[str]:
+    """Return the mails about a batch's publications, the oldest first."""
+    return [text for text in cloud.messages() if text.startswith(f"Batch {batch} is published")]
+
+
+def metrics(cloud: LocalCloud) -> dict[str, list[float]]:
+    """Return the values that runs have put so far, the oldest first, by the metric's name."""
+    values: dict[str, list[float]] = {}
+    for datum in cloudwatch_backends[ACCOUNT][cloud.endpoint.region].metric_data:
+        if datum.namespace == METRICS:
+            assert [(d.name, d.value) for d in datum.dimensions] == [("Stack", "Orchard")]
+            values.setdefault(datum.name, []).append(datum.value)
+    return values
 
 
 def test_a_laptop_gives_the_same_tables(
@@ -149,12 +187,15 @@ def test_a_killed_driver_fails_the_run_and_the_next_goes_on_where_it_was(
     outcome = cloud.wait(cloud.start_execution(given))
     assert outcome.status == "SUCCEEDED", outcome
     published = Published.of(cloud, "driver-killed", tmp_path)
-    known = pa.array(sorted(photographs))
+    paths = pa.array(sorted(photographs))
     for table in ("features", "vectors"):
         ours = getattr(published, table)
-        same = ours.filter(pc.is_in(ours["path"], known))
+        same = ours.filter(pc.is_in(ours["path"], paths))
         assert first_difference(getattr(reference, table), same) is None, table
     counts = published.receipt["counts"]
+    (mail,) = told(cloud, "driver-killed")
+    known = f"{counts['computed']} computed, {done} known from before"
+    assert f"{len(images)} images ({known})" in mail
     assert counts["carried_over"] == done, "what was done was done"
     assert counts["carried_over"] + counts["computed"] == len(images)
     assert published.receipt["model"]["reused"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from spark_job.receipts import Counts, Digests, EngineReceipt, ModelReceipt, RunReceipt
 from tests.stacks.definitions import ACCOUNT, REGION, Answer, RefusalError
 
 if TYPE_CHECKING:
@@ -87,12 +88,34 @@ def fleets(*words: str) -> Answer:
     )
 
 
-RECEIPT = {
-    "counts": {"computed": 288, "rejected": 4, "unsupported": 1},
-    "images_per_second": 71.25,
-    "seconds": {"total": 26.5},
-    "model": {"k": 15},
-}
+RECEIPT = RunReceipt(
+    batch="b",
+    run="run-1",
+    images="s3://data/images/b/",
+    output="s3://data",
+    results="s3://data/results/b/runs/run-1",
+    started="2026-11-20T10:00:00+00:00",
+    finished="2026-11-20T10:00:26+00:00",
+    counts=Counts(listed=293, computed=8, carried_over=280, rejected=4, unsupported=1),
+    digests=Digests(),
+    model=ModelReceipt("01ab", 15, 288, {"variance": 0.8}, True, 0.81, 0.81, 5.0, True),
+    engine=EngineReceipt("spark", 8),
+    network="mobilenet_v2",
+    extractor="mobilenet_v2-0",
+    processors={},
+    images_per_second=71.25,
+    seconds={"total": 26.5},
+    seconds_in_workers={},
+    settings={},
+    versions={},
+)
+"""Of a batch that had most of its images before."""
+
+
+def receipt(**changed: Any) -> Answer:
+    """Give a run's receipt as the job writes it."""
+    return gives({"Body": replace(RECEIPT, **changed).to_json().decode()})
+
 
 GOOD: Mapping[str, Answer] = {
     LIST: listing("images/b/apple/1.jpg", "images/b/_READY"),
@@ -102,7 +125,7 @@ GOOD: Mapping[str, Answer] = {
     DESCRIBE: cluster_is("WAITING"),
     PUT: gives({}),
     RUN: gives({"Step": {"Id": "s-1"}}),
-    READ: gives({"Body": json.dumps(RECEIPT)}),
+    READ: receipt(),
     METRICS: gives({}),
     TERMINATE: gives({}),
     TELL: gives({"MessageId": "m-1"}),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stacks.batch.publication import DOLLARS_METRIC, METRICS
 from tests.stacks.definitions import RefusalError, execute
 from tests.stacks.policies import Deployed
 
@@ -131,6 +132,17 @@ def test_the_dashboard_shows_alarms_batches_nodes_and_data(fruits: Synthesis) ->
     for metric in ("ExecutionsSucceeded", "ExecutionTime", "CoreNodesRunning", "BucketSizeBytes"):
         assert metric in shown
     assert body["widgets"][0]["type"] == "alarm"
+    graphed = [
+        metric[1:4]
+        for widget in body["widgets"]
+        for metric in (
+            *widget["properties"].get("metrics", ()),
+            *widget["properties"].get("right", ()),
+        )
+        if metric[0] == "Orchard"
+    ]
+    assert all(of == ["Stack", "Fruits"] for _, *of in graphed)
+    assert {name for name, *_ in graphed} == {*METRICS, DOLLARS_METRIC}
 
 
 def without_attributes(value: Any) -> Any:

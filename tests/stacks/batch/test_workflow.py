@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_job.contract import EXTENSIONS
+from spark_job.dollars import Dollars
+from spark_job.receipts import Counts
 from spark_job.settings import make_parser, parse_args
 from stacks.batch.run_input import input_fields
 from tests.stacks.answers import (
@@ -23,7 +25,6 @@ from tests.stacks.answers import (
     METRICS,
     PARAMETER,
     READ,
-    RECEIPT,
     RUN,
     RUNNING,
     STEPS,
@@ -35,6 +36,7 @@ from tests.stacks.answers import (
     fleets,
     gives,
     listing,
+    receipt,
     refuses,
     running,
 )
@@ -385,10 +387,7 @@ SUCCEEDED: dict[str, Case] = {
     "a receipt of another kind": Case(answers={**GOOD, READ: gives({"Body": "{}"})}),
     "metrics that are refused": Case(answers={**GOOD, METRICS: refuses("denied")}),
     "a receipt with dollars": Case(
-        answers={
-            **GOOD,
-            READ: gives({"Body": json.dumps({**RECEIPT, "dollars": {"estimate": 0.21}})}),
-        }
+        answers={**GOOD, READ: receipt(dollars=Dollars(0.21, 0.25, 2, 0.8217))}
     ),
     "what the job would do by itself": Case(given={"batch": "b", "components": "none"}),
     "its turn after others": Case(
@@ -460,6 +459,8 @@ CASES = {
     **SECOND_TRIES,
     **SUCCEEDED,
 }
+
+UNCHANGED = Counts(listed=293, carried_over=293)
 
 Run = Callable[[str], Outcome]
 
@@ -632,21 +633,33 @@ def test_an_execution_may_say_all_that_the_job_can_be_told(
         assert f"'--{option.replace('_', '-')}'" in step
 
 
-def test_a_published_batch_is_told_in_numbers(run: Run) -> None:
+def test_a_published_batch_is_told_in_numbers(definition: dict[str, Any], run: Run) -> None:
     outcome = run("the least input")
     (message,) = (call["Message"] for call in outcome.asked(TELL))
-    for words in ("288 images, 4 rejected, 1 in formats", "15 components", "26.5 s", "71.25"):
+    for words in (
+        "288 images (8 computed, 280 known from before), 4 rejected, 1 in formats",
+        "15 components",
+        "26.5 s of job",
+        "71.25 images a second",
+        "no price is known",
+    ):
         assert words in message
     (put,) = outcome.asked(METRICS)
     told = {metric["MetricName"]: metric["Value"] for metric in put["MetricData"]}
     assert told == {
         "Images": 288,
+        "Computed": 8,
         "Rejects": 4,
         "Unsupported": 1,
         "ImagesPerSecond": 71.25,
         "JobSeconds": 26.5,
     }
     assert {d["Value"] for metric in put["MetricData"] for d in metric["Dimensions"]} == {"Fruits"}
+    again = execute(definition, {"batch": "b"}, {**GOOD, READ: receipt(counts=UNCHANGED)})
+    assert "293 images (0 computed, 293 known from before)" in again.asked(TELL)[-1]["Message"]
+    (put,) = again.asked(METRICS)
+    told = {metric["MetricName"]: metric["Value"] for metric in put["MetricData"]}
+    assert (told["Images"], told["Computed"]) == (293, 0)
     assert not run("a receipt of another kind").asked(METRICS)
     with_dollars = run("a receipt with dollars")
     assert with_dollars.asked(METRICS)[1]["MetricData"][0]["Value"] == 0.21
