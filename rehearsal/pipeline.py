@@ -248,6 +248,13 @@ class Pipeline:
         topics = sns_backends[ACCOUNT][self.endpoint.region].topics.values()
         return [sent[1] for topic in topics for sent in topic.sent_notifications]
 
+    def rang(self, alarm: str) -> bool:
+        """Return whether an alarm, by a part of its name, has rung so far and has been told."""
+        return any(
+            text.startswith('{"AlarmName"') and alarm in json.loads(text)["AlarmName"]
+            for text in self.messages()
+        )
+
     def objects(self, prefix: str) -> list[str]:
         """Return the keys of the data bucket's objects under `prefix`."""
         pages = self.endpoint.client("s3").get_paginator("list_objects_v2")

@@ -176,7 +176,11 @@ def test_lost_spot_nodes_cost_time_and_nothing_else(
     reference.assert_same(Published.of(cloud, "spot", tmp_path))
 
 
-def test_what_cannot_be_delivered_waits_in_the_queue(cloud: LocalCloud, batch: str) -> None:
+def test_what_cannot_be_delivered_waits_in_the_queue_and_rings(
+    cloud: LocalCloud, batch: str
+) -> None:
+    """The deployed alarm over the queue; see `rehearsal.aws.alarms` for what is not CloudWatch."""
+    assert not cloud.rang("EventsUndelivered")
     before = cloud.executions()
     trigger = cloud.machine("Trigger")
     cloud.endpoint.faults.add(
@@ -191,9 +195,11 @@ def test_what_cannot_be_delivered_waits_in_the_queue(cloud: LocalCloud, batch: s
         found.extend(message["Body"] for message in answer.get("Messages", []))
         return bool(found)
 
+    wait_for(lambda: cloud.rang("EventsUndelivered"), 20, "The alarm")
     wait_for(arrived, 20, "The event in the queue")
     assert f"images/{batch}/_READY" in found[0]
     assert cloud.executions() == before
+    cloud.endpoint.client("sqs").purge_queue(QueueUrl=queue)
 
 
 def test_partitions_follow_what_is_published(cloud: LocalCloud, reference: Published) -> None:
@@ -225,6 +231,7 @@ def test_a_rerun_moves_them_and_glues_refusal_is_told(
     outcome = cloud.wait(cloud.executions(registrar)[0])
     assert outcome.error == "PartitionsRefused"
     assert any(outcome.cause in message for message in cloud.messages())
+    wait_for(lambda: cloud.rang("RegistrarFailed"), 20, "The alarm")
     cloud.endpoint.faults.clear()
     s3.put_object(Bucket=cloud.bucket, Key=key, Body=published)
     wait_for(lambda: run.decode() in partitions(cloud, "vectors")["reference"], 30, "The way back")

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rehearsal.aws.faults import Effect, Fault
+from rehearsal.emr.yarn import wait_for
 from tests.rehearsal.watching import clusters_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def test_a_marker_in_the_wrong_place_starts_nothing_and_says_why(cloud: LocalClo
     assert "images/two/levels/_READY" in outcome.cause
     assert any(outcome.cause in message for message in cloud.messages())
     assert cloud.executions() == before
+    wait_for(lambda: cloud.rang("TriggerFailed"), 20, "The alarm")
 
 
 @pytest.mark.parametrize(

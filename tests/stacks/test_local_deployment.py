@@ -139,6 +139,9 @@ def inventory(endpoint: Endpoint) -> set[tuple[str, str]]:
         "AWS::SNS::Subscription": [
             found["Endpoint"] for found in client("sns").list_subscriptions()["Subscriptions"]
         ],
+        "AWS::CloudWatch::Alarm": [
+            found["AlarmName"] for found in client("cloudwatch").describe_alarms()["MetricAlarms"]
+        ],
         "AWS::SQS::Queue": client("sqs").list_queues().get("QueueUrls", []),
         "AWS::Logs::LogGroup": [
             found["logGroupName"] for found in client("logs").describe_log_groups()["logGroups"]
