@@ -107,7 +107,7 @@ destroy: wheelhouse ## remove what was deployed, after one question
 .PHONY: acceptance
 acceptance: wheelhouse ## try everything in your AWS account, and remove it again; it asks first
 	@AWS_REGION=$$($(BIN)/python -m operations.account) && export AWS_REGION && \
-		$(BIN)/python -m operations.acceptance --cdk $(CDK) --app "$(BIN)/python app.py"
+		$(BIN)/python -m operations.acceptance $(ARGS) --cdk $(CDK) --app "$(BIN)/python app.py"
 
 .PHONY: history
 history: $(VENV)/all.installed ## open Spark's history of the deployed runs on this machine
