@@ -1,4 +1,7 @@
-"""What a node costs an hour: EC2 on demand, EMR's part and its disks, from a dated list."""
+"""What a node costs an hour: EC2 on demand, EMR's part and its disks, from a list with sources.
+
+`prices.json` names the source of every group of its figures, with the date where that has one.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,12 @@ def node_price(region: str, instance_type: str, volume_gib: int) -> float | None
     """
     family, _, size = instance_type.partition(".")
     times = 1 if size == "xlarge" else int(size.removesuffix("xlarge"))
-    found = _prices().get(region, {}).get(f"{family}.xlarge")
-    disk = _prices()["gp3_gib_month"].get(region)
-    if found is None or disk is None:
+    listed = _prices()
+    ec2 = listed["ec2"].get(region, {}).get(f"{family}.xlarge")
+    if ec2 is None:
         return None
+    emr = listed["emr"][f"{family}.xlarge"]
+    # Disks are a twentieth of a node's price: where theirs is not listed, the dearest stands in.
+    disk = listed["gp3_gib_month"].get(region, max(listed["gp3_gib_month"].values()))
     disks = (volume_gib + _ROOT_GIB) * disk / _HOURS_PER_MONTH
-    return float(round(times * (found["ec2"] + found["emr"]) + disks, 4))
+    return float(round(times * (ec2 + emr) + disks, 4))
