@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,14 +21,12 @@ from demo.synthetic import FRUITS, make_batch
 from spark_job import contract
 from spark_job.receipts import RunReceipt
 from spark_job.summary import summarize
+from stacks.batch.catalog import IMAGES_SQL, TABLES
+from tests.pages import PAGES, REPOSITORY, commands, section
+from tests.pages import TEXT as README
 
-REPOSITORY = Path(__file__).parents[1]
-PAGES = (
-    "README.md",
-    *(f"docs/{name}.md" for name in ("deploying", "operating", "results", "rehearsal")),
-)
-README = "\n".join((REPOSITORY / page).read_text("utf-8") for page in PAGES)
 PYTHON = ".venv/bin/python"
+ORCHARD = ".venv/bin/orchard"
 PER_LABEL = 3
 SPARING = "--max-reject-rate=1"  # of so few images the bad ones are too large a share
 
@@ -36,16 +35,18 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def commands(start: str) -> list[str]:
-    """Find the README's commands that begin so, without the remarks beside them."""
-    found = re.findall(rf"^    ({re.escape(start)}.*)$", README, re.MULTILINE)
-    return [re.split(r"  +#", command)[0] for command in found]
-
-
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], folder: Path, answer: str | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -136,6 +137,73 @@ def test_the_sql_keeps_models_apart(place: Path, monkeypatch: pytest.MonkeyPatch
     assert sum(images for *_, images, _ in found) == 4 * PER_LABEL * len(FRUITS)
 
 
+def _views(place: Path) -> list[str]:
+    """Write Athena's tables for DuckDB: the published runs' files, with the columns of Glue."""
+    runs = {
+        pointer.parent.name: current(pointer.parent)
+        for pointer in sorted((place / "out/fruits/results").glob(f"*/{contract.CURRENT}"))
+    }
+    views = []
+    for table in TABLES:
+        columns = ", ".join(f'"{name}"' for name, _ in table.columns)
+        partitions = [
+            f"select {columns}, '{batch}' as batch from '{run / table.folder}/*.parquet'"
+            for batch, run in runs.items()
+        ]
+        views.append(f"create view {table.name} as {' union all '.join(partitions)}")
+    return [*views, f"create view images as {IMAGES_SQL}"]
+
+
+@pytest.mark.job
+def test_what_athena_is_asked_can_be_answered(place: Path) -> None:
+    """By DuckDB, over the files of a run: Athena's own dialect is not tried."""
+    athena = section("docs/results.md", "Athena")
+    labels, batches = commands("select ", athena)
+    with duckdb.connect() as connection:
+        for view in _views(place):
+            connection.execute(view)
+        found = connection.execute(labels).fetchall()
+        assert len(found) == len(FRUITS)
+        results = (place / "out/fruits/results").iterdir()
+        published = sum(len(vectors(batch)) for batch in results)
+        assert sum(images for _, images in found) == published
+        rows = connection.execute(batches).fetchall()
+        assert {"monday", "tuesday"} <= {batch for batch, *_ in rows}
+        assert all(computed + rejected > 0 for _, computed, rejected, _ in rows)
+        joined = connection.execute("select count(*) from images").fetchone()
+        assert joined == (published,)
+
+
+@pytest.fixture
+def looked_after(place: Path, tmp_path: Path) -> Path:
+    """A copy of what the README made, to be changed."""
+    shutil.copytree(place / "out/fruits", tmp_path / "out/fruits")
+    return tmp_path
+
+
+@pytest.mark.job
+def test_orchard_does_what_the_pages_say(looked_after: Path) -> None:
+    """Every command in its place, one after the other, on what the job wrote."""
+    phone = (REPOSITORY / "docs/phone.md").read_text("utf-8")
+    asked = [*commands(f"{ORCHARD} "), *commands(f"{ORCHARD} ", phone)]
+    verbs = [re.split(r" --| ID", command.removeprefix(ORCHARD))[0].strip() for command in asked]
+    for name in ("list", "show", "build", "use", "reproject"):
+        assert f"models {name}" in verbs
+    assert {"prune", "export"} <= set(verbs)
+    output = looked_after / "out/fruits"
+    made: list[str] = []
+    for command in asked:
+        # The model that `build` made is the one that is used; before there is one, the first.
+        known = made[-1:] or [path.parent.name for path in output.glob("models/*/*/model.json")]
+        given = shlex.split(command.replace(" ID", f" {known[0]}"))[1:]
+        done = run([sys.executable, "-m", "orchard", *given], looked_after, answer="y\n")
+        if "build" in given:
+            made += re.findall(r"\b[0-9a-f]{16}\b", done.stdout)[:1]
+    assert {row["model"] for row in vectors(output / "results/monday")} == set(made)
+    assert (looked_after / "fruit.tflite").exists()
+    assert not (output / "results/monday/runs/replaced").exists()
+
+
 @pytest.mark.job
 def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
     run(job(f"--images={place}/images", "--batch=listed", "--csv"), place)
@@ -196,11 +264,6 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text("utf-8").splitlines()) < 130
-
-
-def test_the_executions_in_the_docs_are_taken() -> None:
-    for given in re.findall(r"--input '(\{.*?\})'", README):
-        assert json.loads(given)["batch"]
 
 
 def test_commands_run_as_they_stand() -> None:

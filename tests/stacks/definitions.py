@@ -231,11 +231,11 @@ def _operation(action: str) -> Any:
         "addStep": "addJobFlowSteps",
         "terminateCluster": "terminateJobFlows",
     }.get(name, name)
-    return _service(service).operation_model(name[0].upper() + name[1:])
+    return service_model(service).operation_model(name[0].upper() + name[1:])
 
 
 @cache
-def _service(name: str) -> ServiceModel:
+def service_model(name: str) -> ServiceModel:
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from spark_job.dollars import Dollars
 from spark_job.receipts import Counts
 from spark_job.settings import make_parser, parse_args
 from stacks.batch.run_input import input_fields
+from tests.pages import inputs, section
 from tests.stacks.answers import (
     CREATE,
     DESCRIBE,
@@ -631,6 +633,30 @@ def test_an_execution_may_say_all_that_the_job_can_be_told(
     step = json.dumps(definition["States"]["RunJob"]["Parameters"])
     for option in options - {"engine", "master"}:
         assert f"'--{option.replace('_', '-')}'" in step
+
+
+@pytest.mark.parametrize("documented", inputs())
+def test_the_inputs_that_the_pages_show_are_taken_and_reach_the_job(
+    definition: dict[str, Any], documented: str
+) -> None:
+    given = {"batch": "b", **json.loads(documented)}
+    outcome = execute(definition, given, GOOD)
+    assert outcome.status == "SUCCEEDED", outcome.cause
+    (step,) = outcome.asked(RUN)
+    arguments = step["Step"]["HadoopJarStep"]["Args"]
+    entry_point = next(i for i, text in enumerate(arguments) if text.endswith(".py"))
+    settings = parse_args(arguments[entry_point + 1 :])
+    for name, value in given.items():
+        assert getattr(settings, name) == value, name
+
+
+def test_the_pages_name_what_an_execution_may_say(fruits: Synthesis) -> None:
+    table = section("docs/operating.md", "Running a batch")
+    first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    fields = {field.name for field in input_fields(fruits.stack.config, fruits.stack.storage.data)}
+    # The batch is in every example, and the marker is the trigger's.
+    assert named == fields - {"batch", "marker"}
 
 
 def test_a_published_batch_is_told_in_numbers(definition: dict[str, Any], run: Run) -> None:
