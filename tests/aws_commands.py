@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from botocore.model import Shape
 
 GLOBAL: Final = {"--region", "--profile", "--query", "--output"}
-OWN: Final = {"s3 sync": 2, "s3 cp": 4, "configure sso": 0, "sso login": 0}
-"""Commands that no service's model has, with how many words follow."""
+OWN: Final = {"s3 sync": 2, "s3 cp": 2, "configure sso": 0, "sso login": 0}
+"""Commands that no service's model has, with how many words follow before an option."""
 RENAMED: Final = {
     ("emr", "terminate-clusters"): ("terminate-job-flows", {"--cluster-ids": "--job-flow-ids"}),
     ("emr", "list-clusters"): ("list-clusters", {"--active": "--cluster-states"}),
@@ -64,7 +64,8 @@ def check(command: str) -> None:
     """Assert that the CLI would take a command."""
     _, service, name, *words = shlex.split(command)
     if (own := f"{service} {name}") in OWN:
-        assert len(words) == OWN[own], command
+        places = [word for word in words if not word.startswith("--")][: OWN[own]]
+        assert len(places) == OWN[own], command
         return
     operation, renamed = RENAMED.get((service, name), (name, {}))
     model = service_model({"s3api": "s3"}.get(service, service))

@@ -267,7 +267,8 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
         },
         "RefuseModelAlone": _refuse(
             refused,
-            "model is {} and pca is {}; a model is named for pca reuse alone.",
+            "model is {} and pca is {}; a model is named with pca reuse alone: say that too, or no"
+            " model.",
             "$.settings.model",
             "$.settings.pca",
         ),
@@ -288,7 +289,7 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
         },
         "RefuseRun": _refuse(
             refused,
-            f"The name of the execution is {{}}; allowed, as for a run, are {NAME_IN_WORDS}.",
+            f"The name of the execution is {{}}; allowed are, as for a run, {NAME_IN_WORDS}.",
             "$.run",
         ),
         "RefuseFields": _refuse(

@@ -182,7 +182,9 @@ def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
         "TellImagesUnreadable": record_failure(
             "NotifyFailure",
             "ImagesUnreadable",
-            "Batch {} was not started, for s3://{}/{} cannot be listed: {}",
+            "Batch {} was not started, for s3://{}/{} cannot be listed ({}). Where S3 was busy,"
+            " start it again; where it denies access, look for a policy of the bucket or of the"
+            " organization that does.",
             "$.settings.batch",
             f"'{data.bucket_name}'",
             "$.settings.images",

@@ -91,7 +91,8 @@ def create_cluster(
         "TellNoCluster": record_failure(
             "NotifyFailure",
             "ClusterNotCreated",
-            "Batch {} was not started, for no cluster could be made: {}",
+            "Batch {} was not started, for no cluster could be made ({}). Change what these words"
+            " name, such as a quota or a right that is missing, and start the batch again.",
             "$.settings.batch",
             "$.error.Cause",
         ),
