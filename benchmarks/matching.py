@@ -84,7 +84,8 @@ def _write_known(folder: Folder, images: int, part: int, _attempt: Attempt) -> N
     paths = _paths(start, end)
     n = len(paths)
     contents = [sha256(path.encode()).hexdigest() for path in paths]
-    columns = [paths, ["l"] * n, [9] * n, ["v"] * n, contents, [0] * n, [9] * n, [9] * n, ["J"] * n]
+    same = [[value] * n for value in (0, 50.0, 9, 9, "J")]
+    columns = [paths, ["l"] * n, [9] * n, ["v"] * n, contents, *same]
     features = tables.as_lists(np.zeros((n, FEATURES), np.float32))
     schema = tables.features_schema(FEATURES)
     name = tables.part_name(part)

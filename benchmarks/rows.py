@@ -74,7 +74,9 @@ def write_features(work: str, rows: int) -> None:
         features = random.standard_normal((size, width), np.float32)
         paths = [f"label-{row % 131:03d}/{part:05d}-{row:04d}.jpg" for row in range(size)]
         label = [path.partition("/")[0] for path in paths]
-        same = [[value] * size for value in (20_000, "version", "0" * 64, 0, 100, 100, "JPEG")]
+        same = [
+            [value] * size for value in (20_000, "version", "0" * 64, 0, 50.0, 100, 100, "JPEG")
+        ]
         columns = [paths, label, *same, tables.as_lists(features)]
         folder = open_folder(work) / contract.FEATURES
         tables.write_table(folder, tables.part_name(part), schema, columns, IDS)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import export, models, prune
+from orchard.commands import export, models, prune, search
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -64,6 +64,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 app.command("export", epilog=export.EXAMPLE)(export.export)
+app.command("search", epilog=search.EXAMPLE)(search.search)
 app.command("prune", epilog=prune.EXAMPLE)(prune.prune)
 
 

@@ -50,6 +50,8 @@ def account(listing: Listing, digest: str, receipts: list[PartReceipt]) -> tuple
         rejects=add_up(receipt.counts.rejects for receipt in receipts),
         formats=add_up(receipt.counts.formats for receipt in receipts),
         ignored=dict(listing.ignored),
+        dropped=listing.dropped,
+        relabelled=listing.relabelled,
     )
     accounted = counts.featurized + counts.rejected + counts.unsupported
     require_equal("images accounted for", accounted, counts.listed)

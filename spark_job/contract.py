@@ -23,6 +23,9 @@ NONE: Final = "none"
 PCA: Final = ("auto", "fit", "reuse", "update")
 """Which model a run's vectors are of; see `spark_job.choice`."""
 
+WHICH_FINDINGS: Final = ("all", NONE)
+"""Of what a person should look at in a batch."""
+
 IMAGES: Final = "images"
 WORK: Final = "work"
 RESULTS: Final = "results"
@@ -72,6 +75,7 @@ REJECTS: Final = "rejects"
 POSTPONED: Final = "postponed"
 VECTORS: Final = "vectors"
 PARTS: Final = "parts"
+FINDINGS: Final = "findings"
 
 MOMENTS_FILE: Final = "moments.npz"
 VARIANCE_FILE: Final = "variance.csv"

@@ -30,6 +30,7 @@ rejected), ``too-large``, ``truncated``, ``corrupt``, ``unsupported-pixels``.
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,27 @@ def decode(content: bytes, card: Card, *, max_pixels: int) -> Decoded:
     MemoryError
         Where there was too little of it, which says nothing about the image.
     """
+    with _opened(content, max_pixels) as image:
+        return _to_pixels(image, card)
+
+
+def decode_within(content: bytes, side: int, *, max_pixels: int) -> Image.Image:
+    """Decode one image file's bytes for a person: whole, by the same rules, and in RGB.
+
+    Neither side is longer than `side`, and a smaller image is not enlarged. A JPEG is decoded at
+    the smallest scale that keeps twice what is wanted.
+
+    Raises
+    ------
+    RejectedImageError, MemoryError
+        See `decode`.
+    """
+    with _opened(content, max_pixels) as image:
+        return _shrunk(image, side)
+
+
+@contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     if not content:
         raise rejected("empty", "the file has zero bytes")
     with warnings.catch_warnings():
@@ -113,20 +135,31 @@ def decode(content: bytes, card: Card, *, max_pixels: int) -> Decoded:
                 "too-large",
                 f"{image.width}x{image.height} pixels, more than the limit of {max_pixels:,}",
             )
-        return _to_pixels(image, card)
+        yield image
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    scale = min(1.0, side / max(image.size))
+    width, height = (max(1, round(scale * length)) for length in image.size)
+    try:
+        if image.format in ("JPEG", "MPO"):
+            image.draft(None, (2 * width, 2 * height))
+        if _orientation(image) in SIDEWAYS:
+            width, height = height, width
+        flat, convert = _load_flat(image)
+        resized = flat.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return _in_srgb(resized, convert)
+    except RejectedImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything on hostile bytes
+        raise broken(error) from error
 
 
 def _to_pixels(image: Image.Image, card: Card) -> Decoded:
     kind = str(image.format)  # which a transposed copy has lost
     try:
         size = _scale_down(image, card) if kind in ("JPEG", "MPO") else None
-        image.load()
-        image = _upright(image)
-        flat = _flatten(image)
-        profile = image.info.get("icc_profile")
-        convert = to_srgb(profile, flat.mode) if isinstance(profile, bytes) else None
-        if flat.mode == "CMYK" and convert is None:
-            flat = flat.convert("RGB")
+        flat, convert = _load_flat(image)
         resized = flat.resize((card.width, card.height), FILTERS[card.decode.resize])
         seen = _in_srgb(resized, convert)
         # What is seen, or the image itself where that is smaller.
@@ -137,7 +170,19 @@ def _to_pixels(image: Image.Image, card: Card) -> Decoded:
         raise
     except Exception as error:  # a decoder may raise anything on hostile bytes
         raise broken(error) from error
-    return Decoded(pixels, *(size or image.size), kind, small)
+    return Decoded(pixels, *(size or flat.size), kind, small)
+
+
+def _load_flat(image: Image.Image) -> tuple[Image.Image, Convert | None]:
+    """Decode an image upright and opaque, and find what makes its colours sRGB."""
+    image.load()
+    image = _upright(image)
+    flat = _flatten(image)
+    profile = image.info.get("icc_profile")
+    convert = to_srgb(profile, flat.mode) if isinstance(profile, bytes) else None
+    if flat.mode == "CMYK" and convert is None:
+        flat = flat.convert("RGB")
+    return flat, convert
 
 
 def _scale_down(image: Image.Image, card: Card) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spark_job import contract, tables
+from spark_job.chroma import mean_chroma
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
 from spark_job.isolation import IsolatedDecoder, image_seconds, time_limit
@@ -166,6 +167,7 @@ def _row(image: Image, read: Content, digest: str, decoded: Decoded) -> FeatureR
         version=read.version,
         sha256=digest,
         phash=perceptual_hash(decoded.small),
+        chroma=mean_chroma(decoded.small),
         width=decoded.width,
         height=decoded.height,
         format=decoded.format,

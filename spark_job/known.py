@@ -3,7 +3,8 @@
 An image is known where its path, size and version are still those under which a run of the same
 extractor featurized or rejected it: then it is not even read. Where it was read, and its content
 turns out to be that of an image which the batch had before, as of one that was renamed, it is not
-inferred. The rows are copied: a run stays whole whatever becomes of the earlier ones.
+inferred. The rows are copied, but for their labels, which are those of the listing: a run stays
+whole whatever becomes of the earlier ones.
 
 Runs are asked in this order: the published one (or the latest settled one of this extractor), then
 whatever lies in the work folders of the batch, the latest first. What a run at work has written
@@ -193,7 +194,7 @@ class CarryingPass:
                     unknown[place] = False
         for place in sorted(found):
             row, features = found[place]
-            rows.add(listed[place], row, features)
+            rows.add(listed[place], row._replace(label=listed[place].label), features)
         rows.carried = len(found)
         rows.rejects.sort()
         attempt.report(len(listed))

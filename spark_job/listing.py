@@ -11,7 +11,7 @@ in which they were found, so that ten million images fit in memory.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +23,7 @@ from pyarrow import csv, parquet
 
 from spark_job import contract
 from spark_job.errors import UsageError
-from spark_job.objects import ENTRIES, BusyError, Folder, open_folder
+from spark_job.objects import ENTRIES, BusyError, Folder, open_folder, read_file
 from spark_job.receipts import add_digests, digest
 
 if TYPE_CHECKING:
@@ -86,11 +86,19 @@ class Listing:
         Row numbers in the order of paths.
     ignored
         Files that are no images by their extension: how many of each extension.
+    labels
+        What corrections call the images, a row for each of `found`; null for those that are called
+        as their folder, and None where all are.
+    dropped, relabelled
+        How many images corrections took out, and how many of these they call otherwise.
     """
 
     found: pa.Table
     order: NDArray[np.uint32]
     ignored: Counter[str]
+    labels: pa.DictionaryArray | None = None
+    dropped: int = 0
+    relabelled: int = 0
 
     def __len__(self) -> int:
         """Count the images."""
@@ -107,19 +115,28 @@ class Listing:
     @property
     def raw(self) -> Counter[str]:
         """Count the raw files of cameras, which will not be read, by their extensions."""
-        matched = pc.extract_regex(self.found["path"], RAW_NAME)
+        paths = self.found["path"]
+        if len(self.order) < len(paths):
+            listed = np.zeros(len(paths), bool)
+            listed[self.order] = True
+            paths = paths.filter(pa.array(listed))
+        matched = pc.extract_regex(paths, RAW_NAME)
         extensions = pc.utf8_lower(pc.struct_field(matched, "extension")).drop_null()
         counts = pc.value_counts(extensions).to_pylist()
         return Counter({one["values"]: one["counts"] for one in counts})
 
     def only(self, wanted: NDArray[np.bool_]) -> Listing:
         """Keep the `wanted` images, [n] in the order of paths."""
-        return Listing(self.found, self.order[wanted], self.ignored)
+        return replace(self, order=self.order[wanted])
 
     def rows(self, start: int, size: int) -> pa.Table:
         """Give rows as `SCHEMA` has them, in the order of paths."""
-        rows = _take(self.found, self.order[start : start + size])
+        numbers = self.order[start : start + size]
+        rows = _take(self.found, numbers)
         labels = pa.array([label_of(path) for path in rows["path"].to_pylist()], pa.string())
+        if self.labels is not None:
+            corrected = self.labels.take(pa.array(numbers)).cast(pa.string())
+            labels = pc.coalesce(corrected, labels)
         columns = [rows["path"], labels, rows["bytes"], rows["version"]]
         return pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
 
@@ -185,10 +202,9 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
     UsageError
         Where the manifest cannot be read or names something outside `folder`, or twice.
     """
-    parent, _, name = uri.rpartition("/")
     try:
-        content = open_folder(parent or ("/" if uri.startswith("/") else ".")).read(name)
-        chunks = [_relative(chunk, folder, uri) for chunk in _manifest_paths(name, content)]
+        content = read_file(uri)
+        chunks = [_relative(chunk, folder, uri) for chunk in _manifest_paths(uri, content)]
         del content
     except FileNotFoundError:
         raise UsageError(f"there is no manifest at {uri}") from None

@@ -161,6 +161,10 @@ class Folder(ABC):
         """
 
     @abstractmethod
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Read `length` bytes of the file `name` from place `start` on; fewer where it ends."""
+
+    @abstractmethod
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
         """Read the file `name` as it is now, without asking again.
 
@@ -279,6 +283,18 @@ def open_folder(uri: str) -> Folder:
     return LocalFolder(path, path)
 
 
+def read_file(uri: str, *, limit: int | None = None) -> bytes:
+    """Read one file that a person named: a local path or ``s3://bucket/key``.
+
+    Raises
+    ------
+    UsageError, OSError, FileTooLargeError
+        See `open_folder` and `Folder.read`.
+    """
+    parent, _, name = uri.rpartition("/")
+    return open_folder(parent or ("/" if uri.startswith("/") else ".")).read(name, limit=limit)
+
+
 @dataclass(frozen=True)
 class LocalFolder(Folder):
     """A folder of this machine.
@@ -311,6 +327,12 @@ class LocalFolder(Folder):
     def read(self, name: str, *, limit: int | None = None) -> bytes:
         """Read the file `name`; see `Folder.read`."""
         return self._read(name, limit).bytes
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Read a part of the file `name`; see `Folder.read_range`."""
+        with Path(self.path, name).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
 
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
         """Read the file `name` as it is now; see `Folder.read_once`."""

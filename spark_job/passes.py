@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from spark_job import contract, tables
-from spark_job.drift import FEWEST, FOLDS, Observed, calibrate, hold_out
+from spark_job.drift import FEWEST, FOLDS, Observed, calibrate, hold_out, losses
+from spark_job.findings.outliers import Far, FarImage
 from spark_job.moments import Moments
 from spark_job.parts import features_digest
 from spark_job.receipts import add_digests
@@ -36,6 +37,8 @@ PIECES = "pieces"
 
 DRIFT = "drift"
 """Folder below the work folder with what the groups' images add up to for the drift card."""
+
+NONE_FAR = Far()
 
 SAMPLE, SAMPLE_FILES = 4096, 32
 """Most images that a calibration looks at, and most files that it reads them from."""
@@ -179,13 +182,15 @@ def _read_sample(
 class VectorsReceipt:
     """Vectors of a group: the file's name in the work folder, rows, largest magnitude of z.
 
-    `drift` names the files in the work folder of what its images add up to, if that was asked for.
+    `drift` names the files in the work folder of what its images add up to, if that was asked for,
+    and `far` are those far outside the model.
     """
 
     file: str
     rows: int
     largest_z: float
     drift: tuple[str, ...] = ()
+    far: Far = NONE_FAR
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,8 @@ class ProjectionPass:
         The folder that the features table is in; None for the work folder.
     drift
         Whether to add up what a drift card needs.
+    far
+        Log odds of the loss above which an image is far outside the model; None to look for none.
     """
 
     work: Folder
@@ -212,6 +219,7 @@ class ProjectionPass:
     ids: dict[str, str]
     source: Folder | None = None
     drift: bool = False
+    far: float | None = None
 
     def __call__(self, group: int, _attempt: Attempt) -> VectorsReceipt:
         """Write the vectors of group number `group`."""
@@ -220,6 +228,7 @@ class ProjectionPass:
         source = self.source or self.work
         written, largest = 0, 0.0
         observed = Observed.empty(len(self.model.mean))
+        far = Far()
         with (
             self.work.create(file) as stream,
             tables.open_table(stream, schema, self.ids) as writer,
@@ -233,12 +242,26 @@ class ProjectionPass:
                 if self.drift:
                     labels = table["label"].to_pylist()
                     observed = observed.merge(Observed.of(self.model, labels, scaled, rotated))
+                    far = far.merge(self._far(table, scaled, rotated))
                 vectors = tables.as_lists(rotated)
                 model = pa.repeat(self.ids["model"], len(table))
                 out = [table["path"], table["label"], model, vectors]
                 writer.write_table(pa.table(out, schema=writer.schema))
                 written += len(table)
-        return VectorsReceipt(file, written, largest, self._write(group, observed))
+        return VectorsReceipt(file, written, largest, self._write(group, observed), far)
+
+    def _far(
+        self, table: pa.Table, scaled: NDArray[np.float64], vectors: NDArray[np.float32]
+    ) -> Far:
+        if self.far is None:
+            return Far()
+        odds, _ = losses(self.model, scaled, vectors)
+        places = np.flatnonzero(odds > self.far)
+        paths, labels = (
+            table[name].take(pa.array(places)).to_pylist() for name in ("path", "label")
+        )
+        lost = (1 / (1 + np.exp(-odds[places]))).tolist()
+        return Far(tuple(map(FarImage, paths, labels, lost)), len(places)).merge(Far())
 
     def _write(self, group: int, observed: Observed) -> tuple[str, ...]:
         if not self.drift:
@@ -279,7 +302,8 @@ class JoiningPass:
                 written += len(table)
         largest = max(piece.largest_z for piece in pieces)
         drift = tuple(file for piece in pieces for file in piece.drift)
-        return VectorsReceipt(file, written, largest, drift)
+        far = reduce(Far.merge, (piece.far for piece in pieces))
+        return VectorsReceipt(file, written, largest, drift, far)
 
 
 def project_files(

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,14 @@ from spark_job.accounting import (
 )
 from spark_job.choice import Calibrations, adopt, choose, find_current
 from spark_job.claims import now
+from spark_job.corrections import correct, read_corrections
 from spark_job.dollars import estimate
 from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
 from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
+from spark_job.findings.outliers import Far
+from spark_job.findings.survey import survey
 from spark_job.known import CarryingPass, ContentsPass, KnownContents, find_known
 from spark_job.lineage import BatchMoments
 from spark_job.listing import (
@@ -71,8 +74,11 @@ from spark_job.sketch import ContentSketch
 if TYPE_CHECKING:
     from spark_job.choice import Choice
     from spark_job.claims import Claim
+    from spark_job.corrections import Corrections
     from spark_job.drift import Calibration, DriftCard
     from spark_job.engines import Engine
+    from spark_job.findings.card import FindingsCard
+    from spark_job.findings.survey import Survey
     from spark_job.known import KnownPart
     from spark_job.listing import Listing
     from spark_job.models import StoredModel
@@ -104,6 +110,7 @@ def run(settings: JobSettings) -> RunReceipt:
     clock = Clock()
     card, images, output = prepare(settings)
     require_folder(images)
+    corrections = None if settings.corrections is None else read_corrections(settings.corrections)
     claim = runs.claim_run(output, settings.batch, settings.run, images.uri, card.extractor)
     try:
         receipt = claim.settled
@@ -113,7 +120,8 @@ def run(settings: JobSettings) -> RunReceipt:
             with start_engine(
                 settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
             ) as engine:
-                receipt = _Work(settings, claim, images, card, engine, clock).settle()
+                work = _Work(settings, claim, images, corrections, card, engine, clock)
+                receipt = work.settle()
         else:
             LOGGER.info("run %s was settled before, and is published now", settings.run)
         _publish(claim, receipt)
@@ -196,6 +204,7 @@ class _Work:
     settings: JobSettings
     claim: Claim
     images: Folder
+    corrections: Corrections | None
     card: Card
     engine: Engine
     clock: Clock
@@ -207,6 +216,7 @@ class _Work:
         files = _accepted(self.claim.work, self.card, featurized.receipts)
         runs.copy_files(self.claim, files)
         calibrations = Calibrations(partial(self._calibrate, featurized))
+        survey = self._survey(featurized, moments)
         while True:
             choice = choose(
                 self.settings,
@@ -227,11 +237,12 @@ class _Work:
             drift = self._drift(choice, moments, vectors)
             self._write_vectors(vectors, choice.model)
             self._write_small_files(featurized, moments, contents, choice.model)
+            findings, found = self._settle_findings(survey, vectors)
             self.clock.lap("settle")
             told = self._told(choice, moments, vectors)
-            receipt = replace(self._receipt(featurized, told), drift=drift)
+            receipt = replace(self._receipt(featurized, told), drift=drift, findings=findings)
             write_receipt(self.claim.results, receipt)
-            runs.require_complete(self.claim, [*files, *_named(vectors)])
+            runs.require_complete(self.claim, [*files, *_named(vectors), *found])
             with runs.uninterrupted():
                 current = adopt(choice, self.settings, self.claim)
                 if current is not None:
@@ -268,7 +279,7 @@ class _Work:
         )
 
     def _featurize(self) -> _Featurized:
-        listing = _list(self.settings, self.images)
+        listing = _list(self.settings, self.images, self.corrections)
         LOGGER.info("%s images", f"{len(listing):,}")
         limits = partial(
             RejectLimit,
@@ -417,11 +428,32 @@ class _Work:
         warn(card)
         return card
 
+    def _survey(self, featurized: _Featurized, moments: Moments) -> Survey | None:
+        """Look for what a person should look at; None where that is not asked for."""
+        if self.settings.findings == contract.NONE:
+            return None
+        names = [str(part.features) for part in featurized.parts]
+        found = survey(self.engine, self.claim.work, names, featurized.rows, moments)
+        self.clock.lap("findings")
+        return found
+
+    def _settle_findings(
+        self, survey: Survey | None, vectors: list[VectorsReceipt]
+    ) -> tuple[FindingsCard | None, list[tuple[str, str]]]:
+        """Write the findings' tables, and copy them into the run's folder."""
+        if survey is None:
+            return None, []
+        far = reduce(Far.merge, (one.far for one in vectors))
+        card, files = survey.settle(self.claim.work, {"extractor": self.card.extractor}, far)
+        runs.copy_files(self.claim, files)
+        return card, files
+
     def _project(self, featurized: _Featurized, choice: Choice) -> list[VectorsReceipt]:
         model = choice.model
         ids = {"extractor": self.card.extractor, "model": model.card.model}
         held = choice.reused and model.card.images != featurized.digests.images
-        projection = ProjectionPass(self.claim.work, [], model.pca, ids, drift=held)
+        far = None if model.calibration is None else model.calibration.far
+        projection = ProjectionPass(self.claim.work, [], model.pca, ids, drift=held, far=far)
         names = [str(part.features) for part in featurized.parts]
         vectors = project_files(self.engine, projection, names, featurized.rows)
         require_equal("vectors written", sum(one.rows for one in vectors), sum(featurized.rows))
@@ -527,7 +559,7 @@ def _require_apart(images: Folder, output: Folder) -> None:
         )
 
 
-def _list(settings: JobSettings, folder: Folder) -> Listing:
+def _list(settings: JobSettings, folder: Folder, corrections: Corrections | None) -> Listing:
     if settings.manifest is None:
         listing = list_images(folder)
     else:
@@ -540,6 +572,13 @@ def _list(settings: JobSettings, folder: Folder) -> Listing:
             + "; Orchard takes JPEG, PNG, WebP, AVIF, BMP, GIF and TIFF files, in folders named by "
             "label"
         )
+    if corrections is not None:
+        listing = correct(listing, corrections)
+        if not len(listing):
+            raise NoImagesError(
+                f"the corrections {corrections.uri} drop all {listing.dropped:,} images of "
+                f"{settings.manifest or folder.uri}; leave out what is to stay"
+            )
     check_listed(listing, allow_unsupported=settings.allow_unsupported)
     return listing
 

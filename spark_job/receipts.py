@@ -24,6 +24,7 @@ from spark_job.contract import CONTRACT
 from spark_job.dollars import Dollars
 from spark_job.drift import DriftCard
 from spark_job.errors import UsageError
+from spark_job.findings.card import FindingsCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,10 @@ class Counts:
         In formats that are not taken; `formats` has how many by the extensions of their names.
     ignored
         Files that are no images by their names, by extension; not among those listed.
+    dropped
+        Images that corrections took out of the batch; not among those listed.
+    relabelled
+        Images, of those listed, whose label is from corrections.
     """
 
     listed: int = 0
@@ -83,6 +88,8 @@ class Counts:
     rejects: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
+    relabelled: int = 0
 
     @property
     def featurized(self) -> int:
@@ -196,7 +203,8 @@ class ModelReceipt:
 class RunReceipt:
     """What a settled run says of itself; ``run.json``.
 
-    `drift` is None where the model was fitted on this very batch.
+    `drift` is None where the model was fitted on this very batch, and `findings` where none were
+    asked for.
     """
 
     batch: str
@@ -220,6 +228,7 @@ class RunReceipt:
     versions: dict[str, str]
     dollars: Dollars | None = None
     drift: DriftCard | None = None
+    findings: FindingsCard | None = None
     contract: int = CONTRACT
 
     def to_json(self) -> bytes:
@@ -257,6 +266,8 @@ class RunReceipt:
         }
         if fields.get("dollars") is not None:
             kinds["dollars"] = Dollars
+        if fields.get("findings") is not None:
+            kinds["findings"] = FindingsCard
         for name, kind in kinds.items():
             fields[name] = kind(**fields[name])
         if fields.get("drift") is not None:

@@ -230,6 +230,9 @@ def _copy(
     kept = [f"{contract.FEATURES}/{name}" for name in names]
     kept += [f"{contract.REJECTS}/{name}" for name in (folder / contract.REJECTS).files()]
     kept += [contract.MOMENTS_FILE, contract.PARTS_FILE]
+    # What is like what does not depend on the model, but for which images lie far outside of it.
+    findings = (folder / contract.FINDINGS).entries()
+    kept += sorted(f"{contract.FINDINGS}/{entry.name}" for entry in findings)
     runs.copy_files(claim, [(name, name) for name in kept], folder)
     written = [
         (one.file, f"{contract.VECTORS}/{tables.part_name(number)}")

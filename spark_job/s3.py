@@ -128,6 +128,20 @@ class S3Folder(Folder):
         """Read the file `name`, in one request; see `Folder.read`."""
         return patiently(lambda: self._get(name, limit, None)).bytes
 
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """Read a part of the file `name`, in one request; see `Folder.read_range`."""
+        return patiently(lambda: self._get_range(name, start, length))
+
+    def _get_range(self, name: str, start: int, length: int) -> bytes:
+        import obstore
+
+        with _as_os_errors():
+            try:
+                key = self._key(name)
+                return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
+            except ValueError:  # a key that the store's library cannot name
+                return self._get_odd(name, None, None).bytes[start : start + length]
+
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
         """Read the file `name` as it is now, in one request; see `Folder.read_once`."""
         try:

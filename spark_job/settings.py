@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
-from spark_job.contract import NONE, PCA
+from spark_job.contract import NONE, PCA, WHICH_FINDINGS
 from spark_job.engines import submitted
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class JobSettings:
     engine: str | None = None
     network: str = networks.DEFAULT
     manifest: str | None = None
+    corrections: str | None = None
     variance: float | None = None
     default_variance: float = DEFAULT_VARIANCE
     components: int | None = None
@@ -61,6 +62,7 @@ class JobSettings:
     max_pixels: int = 64_000_000
     full_decode: bool = False
     again: bool = False
+    findings: str = WHICH_FINDINGS[0]
     csv: bool = False
     master: str = LOCAL
     billed_since: str | None = None
@@ -156,6 +158,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add(
         parser,
+        "corrections",
+        _optional(_text),
+        "CSV with the columns path, action and label, as saved from a report: images to drop, and "
+        "images to relabel",
+        metavar="URI",
+    )
+    _add(
+        parser,
         "variance",
         _optional(_number("variance", float, 0.0, 1.0, above=True)),
         "keep as many components as explain this share of the variance "
@@ -231,6 +241,14 @@ def make_parser() -> argparse.ArgumentParser:
         parser,
         "again",
         "compute every image anew, also those that earlier runs of the batch know",
+    )
+    _add(
+        parser,
+        "findings",
+        _choice("findings", WHICH_FINDINGS),
+        "all (default): also the tables of what a person should look at (copies, doubtful labels, "
+        "outliers, where to begin), and the report; none: leave them out",
+        metavar="all|none",
     )
     _add_flag(parser, "csv", "also write the vectors as one CSV")
     _add(

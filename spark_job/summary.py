@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from spark_job.accounting import in_words as counts_in_words
 from spark_job.accounting import with_dots
 from spark_job.drift import in_words
+from spark_job.findings.card import in_words as findings_in_words
 
 if TYPE_CHECKING:
     from spark_job.drift import DriftCard
@@ -18,6 +19,9 @@ def summarize(receipt: RunReceipt) -> str:
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
+    if counts.dropped or counts.relabelled:
+        corrected = f"{counts.dropped:,} dropped, {counts.relabelled:,} relabelled"
+        lines += [("corrected", corrected)]
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
     if counts.unsupported:
         formats = _by_name(with_dots(counts.formats))
@@ -40,6 +44,7 @@ def summarize(receipt: RunReceipt) -> str:
         ("components", f"{model.k}, which keep {kept}"),
         ("model", f"{model.model} ({'reused' if model.reused else 'fitted on this batch'})"),
         *(_drift(drift) if drift is not None else []),
+        *([("findings", findings_in_words(receipt.findings))] if receipt.findings else []),
         (
             "speed",
             f"{receipt.images_per_second:,} images/s over {seconds['total']:.1f} s, "

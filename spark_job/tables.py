@@ -35,6 +35,7 @@ class FeatureRow(NamedTuple):
     version: str | None
     sha256: str
     phash: int
+    chroma: float
     width: int
     height: int
     format: str
@@ -71,6 +72,7 @@ def features_schema(features: int) -> pa.Schema:
             *listing.SCHEMA,
             ("sha256", pa.string()),
             ("phash", pa.int64()),
+            ("chroma", pa.float32()),
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("format", pa.string()),

@@ -193,20 +193,13 @@ def _choose(models: Folder, model: str | None) -> str | None:
 
 def _card_of(extractor: str, model: str) -> Card:
     """Card of the installed network that gives an extractor's features."""
-    for name in networks.names():
-        card = networks.load_card(name)
-        for decoded in (card, card.in_full()):
-            if decoded.extractor == extractor:
-                return decoded
-    name = extractor.rpartition("-")[0]
-    if name in networks.names():
-        reason = f"the installed {name} is another one, or decodes images by other rules"
-    else:
-        reason = f"there is no network {name} here, only {', '.join(networks.names())}"
-    raise UsageError(
-        f"the model {model} takes features of {extractor}, and {reason}; install that network, or "
-        "choose another --model"
-    )
+    try:
+        return networks.find_card(extractor)
+    except UsageError as reason:
+        raise UsageError(
+            f"the model {model} takes features of {extractor}, and {reason}; install that network, "
+            "or choose another --model"
+        ) from reason
 
 
 def _nothing(output: Folder, network: str | None, model: str | None) -> str:

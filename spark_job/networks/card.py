@@ -187,6 +187,26 @@ def load_card(name: str = DEFAULT) -> Card:
     return parse_card(name, (_folder(name) / CARD).read_bytes())
 
 
+def find_card(extractor: str) -> Card:
+    """Find the card of the installed network that gives an extractor's features.
+
+    Raises
+    ------
+    UsageError
+        Where none does; the message is why, for a longer sentence.
+    """
+    known = names()
+    for name in known:
+        card = load_card(name)
+        for decoded in (card, card.in_full()):
+            if decoded.extractor == extractor:
+                return decoded
+    name = extractor.rpartition("-")[0]
+    if name in known:
+        raise UsageError(f"the installed {name} is another one, or decodes images by other rules")
+    raise UsageError(f"there is no network {name} here, only {', '.join(known)}")
+
+
 def load_network(card: Card) -> bytes:
     """Read the LiteRT flatbuffer that `card` was written for.
 

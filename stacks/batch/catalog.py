@@ -56,6 +56,7 @@ TABLES: Final = (
             *_LISTING,
             ("sha256", "string"),
             ("phash", "bigint"),
+            ("chroma", "float"),
             ("width", "int"),
             ("height", "int"),
             ("format", "string"),
@@ -107,8 +108,8 @@ TABLES: Final = (
 )
 
 IMAGES_SQL: Final = (
-    "SELECT f.batch, f.path, f.label, f.bytes, f.version, f.sha256, f.phash, f.width, f.height,"
-    " f.format, f.features, v.model, v.vector"
+    "SELECT f.batch, f.path, f.label, f.bytes, f.version, f.sha256, f.phash, f.chroma, f.width,"
+    " f.height, f.format, f.features, v.model, v.vector"
     " FROM features f JOIN vectors v ON f.batch = v.batch AND f.path = v.path"
 )
 """The view that has features and vector of an image in one row."""
@@ -121,6 +122,7 @@ _VIEW_COLUMNS: Final = (
     ("version", "varchar", "string"),
     ("sha256", "varchar", "string"),
     ("phash", "bigint", "bigint"),
+    ("chroma", "real", "float"),
     ("width", "integer", "int"),
     ("height", "integer", "int"),
     ("format", "varchar", "string"),

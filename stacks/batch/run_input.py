@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_job import contract
-from spark_job.contract import IMAGES, NONE, PCA
+from spark_job.contract import IMAGES, NONE, PCA, WHICH_FINDINGS
 from stacks.states import either, failure, format_string, neither
 
 if TYPE_CHECKING:
@@ -104,22 +104,8 @@ def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ..
             _one_of("$.settings.network", (NONE, *NETWORKS)),
         ),
         _truth("full_decode"),
-        Field(
-            "manifest",
-            NONE,
-            f"a CSV or Parquet of the data bucket below {IMAGES}/, such as"
-            f" s3://DATA_BUCKET/{IMAGES}/2026-11-20.csv",
-            either(
-                _none("manifest"),
-                *(
-                    {
-                        "Variable": "$.settings.manifest",
-                        "StringMatches": f"s3://{data.bucket_name}/{IMAGES}/*.{suffix}",
-                    }
-                    for suffix in ("csv", "parquet")
-                ),
-            ),
-        ),
+        _file("manifest", data, "CSV or Parquet", "2026-11-20.csv", ("csv", "parquet")),
+        _file("corrections", data, "CSV", "2026-11-20-corrections.csv", ("csv",)),
         Field(
             "max_pixels",
             NONE,
@@ -128,6 +114,12 @@ def input_fields(config: OrchardConfig, data: aws_s3.IBucket) -> tuple[Field, ..
         ),
         _truth("allow_unsupported"),
         _truth("again"),
+        Field(
+            "findings",
+            WHICH_FINDINGS[0],
+            "one of " + ", ".join(WHICH_FINDINGS),
+            _one_of("$.settings.findings", WHICH_FINDINGS),
+        ),
         _truth("csv"),
         Field(
             "max_reject_rate",
@@ -340,6 +332,27 @@ def _truth(name: str) -> Field:
         NONE,
         "true or false",
         either(_none(name), {"Variable": f"$.settings.{name}", "IsBoolean": True}),
+    )
+
+
+def _file(
+    name: str, data: aws_s3.IBucket, kind: str, example: str, suffixes: tuple[str, ...]
+) -> Field:
+    """Return a field that names a file of the data bucket, where the job may read."""
+    return Field(
+        name,
+        NONE,
+        f"a {kind} of the data bucket below {IMAGES}/, such as s3://DATA_BUCKET/{IMAGES}/{example}",
+        either(
+            _none(name),
+            *(
+                {
+                    "Variable": f"$.settings.{name}",
+                    "StringMatches": f"s3://{data.bucket_name}/{IMAGES}/*.{suffix}",
+                }
+                for suffix in suffixes
+            ),
+        ),
     )
 
 

@@ -112,6 +112,7 @@ def _write_part(claim: Claim, part: int, matrix: NDArray[np.float32]) -> PartRec
         ["1"] * n,
         contents,
         [0] * n,
+        [50.0] * n,
         [9] * n,
         [9] * n,
         ["JPEG"] * n,

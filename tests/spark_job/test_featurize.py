@@ -15,6 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from spark_job import tables
+from spark_job.chroma import mean_chroma
 from spark_job.decode import decode
 from spark_job.engines import Attempt
 from spark_job.featurize import Featurizer, warm_up
@@ -105,6 +106,7 @@ def test_a_row_says_all_that_is_known_of_its_image(setting: Setting) -> None:
             "version": listed[row["path"]].version,
             "sha256": sha256(content).hexdigest(),
             "phash": perceptual_hash(decoded.small),
+            "chroma": pytest.approx(mean_chroma(decoded.small)),
             "width": 80 if png else 64,
             "height": 50 if png else 64,
             "format": "PNG" if png else "JPEG",

@@ -21,6 +21,7 @@ from spark_job.networks import load_card
 from spark_job.networks.extractor import shared_extractor
 from spark_job.objects import LocalFolder, RefusedError, open_folder
 from spark_job.settings import JobSettings
+from spark_job.summary import summarize
 from tests.spark_job.inline import InlineEngine
 from tests.spark_job.jobs import read_json
 from tests.spark_job.photographs import encoded, fruit, plant
@@ -165,6 +166,38 @@ def test_a_renamed_image_is_known_by_its_content(batch: Batch) -> None:
         assert row["label"] == row["path"].partition("/")[0]
         assert row["bytes"] == known_as["bytes"]
     assert "Plum/copy.jpg" in [row["path"] for row in batch.table("features")]
+
+
+def test_what_is_known_has_the_labels_that_are_listed_now(batch: Batch) -> None:
+    """A person's corrections of a batch that did not change are not paid for in inference."""
+    before = {row["path"]: row for row in batch.table("features")}
+    os.utime(batch.images / "Plum/Plum_001.jpg", ns=(1, 1))  # which is known by its content
+    corrected = {
+        "Kiwi/Kiwi_000.jpg": "Gooseberry",
+        "Plum/Plum_001.jpg": "Mirabelle",
+        "Kiwi/empty.jpg": "Nothing",
+    }
+    lines = [f"{path},relabel,{label}" for path, label in corrected.items()]
+    file = batch.output / "corrections.csv"
+    file.write_text("\n".join(["path,action,label", *lines, "Plum/Plum_003.jpg,drop,", ""]))
+    receipt = batch.run(**LIMITS, corrections=str(file))
+    assert told(receipt.counts) == (9, 0, 6, 2, 1)
+    assert (receipt.counts.dropped, receipt.counts.relabelled) == (1, 3)
+    assert (batch.read, batch.inferred) == (["Plum/Plum_001.jpg"], 0)
+    for name in ("features", "vectors", "rejects"):
+        for row in batch.table(name):
+            folder = row["path"].partition("/")[0]
+            assert row["label"] == corrected.get(row["path"], folder), row["path"]
+    found = {row["path"]: row for row in batch.table("features")}
+    assert found.keys() == before.keys() - {"Plum/Plum_003.jpg"}
+    for path, row in found.items():
+        assert row["features"] == before[path]["features"]
+    assert "1 dropped, 3 relabelled" in summarize(receipt)
+    without = batch.run(**LIMITS)
+    assert told(without.counts) == (10, 1, 6, 2, 1), "corrections hold for the run they are given"
+    assert {row["path"]: row["label"] for row in batch.table("features")} == {
+        path: row["label"] for path, row in before.items()
+    }
 
 
 def test_all_is_computed_again_on_request(batch: Batch) -> None:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.job
 
+ALL_DROPPED = "path,action,label\n" + "".join(
+    f"{label}/{label}_{number:03d}.jpg,drop,\n" for label in ("Kiwi", "Plum") for number in range(6)
+)
+
 
 def assert_failed(job: Job, exit_code: int, *parts: str) -> str:
     """Check the exit code and that there is one sentence, with `parts`; give it."""
@@ -96,6 +100,39 @@ def test_a_manifest_of_files_that_do_not_exist(few: Path, tmp_path: Path) -> Non
     job = run_job(few, tmp_path / "out", "--manifest", str(tmp_path / "m.csv"), "--run", "r")
     assert_failed(job, 4, "of 40 images were rejected by the time")
     assert_recorded(job, "TooManyRejectsError")
+
+
+@pytest.mark.parametrize("engine", ["processes", pytest.param("spark", marks=pytest.mark.spark)])
+def test_corrections_that_a_spreadsheet_saved(few: Path, tmp_path: Path, engine: str) -> None:
+    file = tmp_path / "c.csv"
+    lines = ["path,action,label", "Kiwi/Kiwi_000.jpg,relabel,Fig", "Plum/Plum_000.jpg,drop,", ""]
+    file.write_bytes("\r\n".join([*lines, "Fig/9.jpg,drop,"]).encode("utf-8-sig"))
+    job = run_job(few, tmp_path / "out", "--corrections", str(file), "--engine", engine)
+    labels = [row["label"] for row in job.table("vectors").to_pylist()]
+    assert labels == ["Fig"] + ["Kiwi"] * 5 + ["Plum"] * 5
+    assert "corrected   1 dropped, 1 relabelled" in job.out
+    assert "1 of 3 corrections" in job.err
+    assert job.receipt["settings"]["corrections"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "sentence"),
+    [
+        (None, 2, "there are no corrections at"),
+        ("path,action,label\nKiwi/Kiwi_000.jpg,relabel,\n", 2, "no label to relabel"),
+        ("path,action,label\nFig/0.jpg,drop,\n", 2, "name no image of this batch"),
+        (ALL_DROPPED, 3, "drop all 12 images of"),
+    ],
+)
+def test_corrections_that_cannot_be_made(
+    few: Path, tmp_path: Path, content: str | None, code: int, sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / "c.csv").write_text(content)
+    options = ["--corrections", str(tmp_path / "c.csv"), "--run", "r"]
+    job = run_job(few, tmp_path / "out", *options)
+    assert_failed(job, code, sentence, str(tmp_path / "c.csv"))
+    assert_recorded(job, {2: "UsageError", 3: "NoImagesError"}[code])
 
 
 @pytest.mark.parametrize("engine", ["processes", pytest.param("spark", marks=pytest.mark.spark)])

@@ -94,6 +94,15 @@ def test_writing_replaces(folder: Folder) -> None:
     assert folder.read("current.json") == b"second"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_of_a_file_is_read_under_any_name(folder: Folder, name: str) -> None:
+    folder.write(name, b"0123456789")
+    assert folder.read_range(name, 3, 4) == b"3456"
+    assert folder.read_range(name, 8, 99) == b"89"
+    with pytest.raises(FileNotFoundError):
+        folder.read_range("missing", 0, 1)
+
+
 def test_a_file_above_the_limit_is_not_read(folder: Folder) -> None:
     folder.write("large", bytes(1001))
     assert len(folder.read("large", limit=1001)) == 1001

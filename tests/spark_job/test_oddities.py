@@ -155,7 +155,7 @@ def test_the_other_engine_and_s3_give_the_same(
     assert job.exit_code == 0, job.err
     assert job.outcomes() == listed.outcomes()
     ours, theirs = listed.table("features"), job.table("features")
-    for column in ("path", "sha256", "phash", "features"):
+    for column in ("path", "sha256", "phash", "chroma", "features"):
         assert ours[column].equals(theirs[column])
 
 

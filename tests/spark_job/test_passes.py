@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_job import passes, pca, tables
-from spark_job.drift import FOLDS, Observed, hold_out
+from spark_job.drift import FOLDS, Observed, hold_out, losses
 from spark_job.engines import Attempt
 from spark_job.moments import Moments
 from spark_job.objects import Folder, open_folder
@@ -93,7 +93,7 @@ def write_features(work: Folder, sizes: list[int]) -> tuple[list[str], NDArray[n
     files, start = [], 0
     for part, size in enumerate(sizes):
         numbers = range(start, start + size)
-        rows = [(f"l/{n}.jpg", "l", 1, "v", "0", 0, 1, 1, "JPEG") for n in numbers]
+        rows = [(f"l/{n}.jpg", "l", 1, "v", "0", 0, 9.0, 1, 1, "JPEG") for n in numbers]
         columns: list[Any] = [*zip(*rows, strict=True)]
         columns.append(tables.as_lists(matrix[start : start + size]))
         files.append(tables.attempt_name(part, "x"))
@@ -185,6 +185,21 @@ def test_what_a_drift_card_needs_is_added_up_on_the_way(work: Folder, pieces: in
     assert np.allclose(found.sums, expected.sums)
     plain = ProjectionPass(work, groups, model, IDS)(0, FIRST)
     assert plain.drift == ()
+
+
+def test_images_far_outside_the_model_are_named_and_counted(work: Folder) -> None:
+    files, matrix = write_features(work, [5, 1, 3, 2])
+    model = pca.fit(Moments.of(matrix[:6]), components=2)
+    scaled = model.standardize(matrix)
+    odds, _ = losses(model, scaled, model.rotate(scaled))
+    limit = float(np.sort(odds)[-4])
+    groups = [[files[0], files[1]], [files[2], files[3]]]
+    do = ProjectionPass(work, groups, model, IDS, drift=True, far=limit)
+    joined = JoiningPass(work, [[do(0, FIRST), do(1, FIRST)]], 2, IDS)(0, FIRST)
+    assert joined.far.all == 3
+    farthest = np.argsort(-odds)[:3]
+    assert [one.path for one in joined.far.images] == [f"l/{row}.jpg" for row in farthest]
+    assert joined.far.images[0].loss == pytest.approx(1 / (1 + np.exp(-odds[farthest[0]])))
 
 
 @pytest.mark.parametrize("most", [40, 1000])

@@ -34,8 +34,8 @@ NUMBERS = st.integers(0, 2**63)
 COUNTS = st.builds(
     Counts,
     *[NUMBERS] * 5,
-    st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3),
-    st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3),
+    *[st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3)] * 3,
+    *[NUMBERS] * 2,
 )
 SHA = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 DIGESTS = st.builds(Digests, SHA, SHA, SHA)

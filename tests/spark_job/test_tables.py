@@ -40,7 +40,8 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
         (
             tables.features_schema(3),
             LISTED
-            | {"sha256": "string", "phash": "int64", "width": "int32", "height": "int32"}
+            | {"sha256": "string", "phash": "int64", "chroma": "float"}
+            | {"width": "int32", "height": "int32"}
             | {"format": "string", "features": "fixed_size_list<item: float>[3]"},
         ),
         (tables.REJECTS_SCHEMA, LISTED | dict.fromkeys(("stage", "reason", "detail"), "string")),

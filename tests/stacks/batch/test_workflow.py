@@ -84,6 +84,7 @@ REFUSED: dict[str, Case] = {
         ("a list of models", {"batch": "b", "pca": "reuse", "model": ["a"]}, ('model is ["a"];',)),
         ("an empty model", {"batch": "b", "pca": "reuse", "model": ""}, ('model is "";',)),
         ("a word for again", {"batch": "b", "again": "yes"}, ('again is "yes";',)),
+        ("some findings", {"batch": "b", "findings": "some"}, ('"some";', "one of all, none")),
         ("no variance", {"batch": "b", "variance": 0}, ("variance is 0;", "above 0")),
         ("too much variance", {"batch": "b", "variance": 1.01}, ("variance is 1.01;", "at most 1")),
         ("variance in words", {"batch": "b", "variance": "0.8"}, ('variance is "0.8";',)),
@@ -109,6 +110,13 @@ REFUSED: dict[str, Case] = {
         ("an unknown network", {"batch": "b", "network": "vgg"}, ('"vgg";', "mobilenet_v2")),
         ("a manifest elsewhere", {"batch": "b", "manifest": "s3://x/m.csv"}, ("s3://x/m.csv",)),
         ("a manifest of no kind", {"batch": "b", "manifest": "m.txt"}, ("data bucket",)),
+        (
+            "corrections elsewhere",
+            {"batch": "b", "corrections": "s3://x/images/c.csv"},
+            ('corrections is "s3://x/images/c.csv"', "images/2026-11-20-corrections.csv"),
+        ),
+        ("corrections in words", {"batch": "b", "corrections": "drop it"}, ('"drop it"; allowed',)),
+        ("a list of corrections", {"batch": "b", "corrections": ["a"]}, ('corrections is ["a"];',)),
         ("too many pixels", {"batch": "b", "max_pixels": 10**10}, ("max_pixels is 10000000000;",)),
         ("a word for spot", {"batch": "b", "spot": "no"}, ('spot is "no";', "true or false")),
         ("nothing for spot", {"batch": "b", "spot": None}, ("spot is null;", "true or false")),
@@ -378,6 +386,7 @@ SUCCEEDED: dict[str, Case] = {
             "max_pixels": 12_000_000,
             "allow_unsupported": True,
             "again": True,
+            "findings": "none",
             "csv": True,
         }
     ),
@@ -591,6 +600,7 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "max_pixels": 64_000_000,
         "allow_unsupported": False,
         "again": False,
+        "findings": "all",
         "model": "none",
         **CASES[name].given,
     }
@@ -616,6 +626,7 @@ def test_the_job_accepts_the_arguments_that_the_step_gives(run: Run, name: str) 
         "max_pixels",
         "allow_unsupported",
         "again",
+        "findings",
     ):
         assert getattr(settings, name_of) == given[name_of], name_of
 
@@ -692,13 +703,22 @@ def test_a_published_batch_is_told_in_numbers(definition: dict[str, Any], run: R
     assert "about 0.21 dollars (an estimate)" in with_dollars.asked(TELL)[-1]["Message"]
 
 
-def test_a_manifest_is_passed_on(run: Run, definition: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("field", "suffixes"), [("manifest", ["csv", "parquet"]), ("corrections", ["csv"])]
+)
+def test_a_file_of_the_data_bucket_is_passed_on(
+    run: Run, definition: dict[str, Any], field: str, suffixes: list[str]
+) -> None:
     bucket = run("the least input").output["results"].split("/")[2]
-    manifest = f"s3://{bucket}/images/b.csv"
-    outcome = execute(definition, {"batch": "b", "manifest": manifest}, GOOD)
-    (step,) = outcome.asked(RUN)
-    arguments = step["Step"]["HadoopJarStep"]["Args"]
-    assert arguments[arguments.index("--manifest") + 1] == manifest
+    for suffix in suffixes:
+        file = f"s3://{bucket}/images/b.{suffix}"
+        (step,) = execute(definition, {"batch": "b", field: file}, GOOD).asked(RUN)
+        arguments = step["Step"]["HadoopJarStep"]["Args"]
+        assert arguments[arguments.index(f"--{field}") + 1] == file
+    for wrong in (f"s3://{bucket}/images/b.txt", f"s3://{bucket}/results/b.csv"):
+        outcome = execute(definition, {"batch": "b", field: wrong}, GOOD)
+        assert outcome.status == "FAILED"
+        assert not outcome.asked(RUN)
 
 
 def test_the_job_may_read_its_failure_from_where_the_machine_looks(run: Run) -> None:
