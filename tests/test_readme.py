@@ -176,8 +176,9 @@ def test_what_athena_is_asked_can_be_answered(place: Path) -> None:
 
 @pytest.fixture
 def looked_after(place: Path, tmp_path: Path) -> Path:
-    """A copy of what the README made, to be changed."""
+    """A copy of what the README made, to be changed, and a photograph to search by."""
     shutil.copytree(place / "out/fruits", tmp_path / "out/fruits")
+    shutil.copy(next((place / "images").glob("Orange/*.jpg")), tmp_path / "photo.jpg")
     return tmp_path
 
 
