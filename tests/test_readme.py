@@ -19,6 +19,7 @@ from pyarrow import parquet
 
 from demo.synthetic import FRUITS, make_batch
 from spark_job import contract
+from spark_job.engines.spark import find_java
 from spark_job.receipts import RunReceipt
 from spark_job.summary import summarize
 from stacks.batch.catalog import IMAGES_SQL, TABLES
@@ -89,13 +90,28 @@ def vectors(results: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.job
 def test_the_python_reads_the_published_vectors(place: Path) -> None:
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     done = run([sys.executable, "-c", f"{code}\nprint(vectors.to_json(orient='records'))"], place)
     expected = vectors(place / "out/synthetic-fruit/results/synthetic-fruit")
     found = json.loads(done.stdout)
     assert [list(row) for row in found] == [["path", "label", "model", "vector"]] * len(expected)
     assert [row["path"] for row in found] == [row["path"] for row in expected]
     assert np.allclose(found[0]["vector"], expected[0]["vector"])
+
+
+@pytest.mark.job
+@pytest.mark.spark
+def test_spark_reads_published_runs_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", find_java())
+    _, code = blocks("python")
+    told = "print(vectors.select('path', 'model').toPandas().to_json(orient='records'))"
+    done = run([sys.executable, "-c", f"{code}\n{told}"], place)
+    results = place / "out/fruits/results"
+    expected = [row for batch in results.iterdir() for row in vectors(batch)]
+    found = json.loads(done.stdout)
+    assert sorted((row["path"], row["model"]) for row in found) == sorted(
+        (row["path"], row["model"]) for row in expected
+    )
 
 
 @pytest.mark.job
@@ -267,11 +283,18 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text("utf-8").splitlines()) < 130
 
 
+def test_it_is_deployed_and_started_in_four_lines() -> None:
+    lines = commands("", section("README.md", "Deploying it"))
+    assert len(lines) == 4
+    assert lines[0].startswith("make bootstrap-account")
+    assert "/_READY" in lines[-1]
+
+
 def test_commands_run_as_they_stand() -> None:
     """None needs an activated environment, and none is overlooked here by another indentation."""
     for command in re.findall(r"^ +(\S*python\S* .*)$", README, re.MULTILINE):
         assert command.startswith(PYTHON)
     for command in re.findall(r"`(\S*python\S* -m [^`]*)`", README):
         assert command.startswith(PYTHON)
-    assert len(blocks("python")) == len(blocks("sql")) == 1
-    assert README.count("```") == 4
+    assert (len(blocks("python")), len(blocks("sql"))) == (2, 1)
+    assert README.count("```") == 6
