@@ -135,7 +135,7 @@ def encrypt_disks(grantee: aws_iam.IGrantable, key: aws_kms.IKey | None) -> None
 def inspect_batches(
     grantee: aws_iam.IGrantable, *, data: aws_s3.IBucket, logs: aws_s3.IBucket
 ) -> None:
-    """Let the state machine look for images, read how a run went, and put that into numbers."""
+    """Let the state machine look for what is named, read how a run went, and put it in numbers."""
     _allow(
         grantee,
         aws_iam.PolicyStatement(
@@ -143,7 +143,7 @@ def inspect_batches(
             actions=["s3:PutObject"],
             resources=[logs.arn_for_objects(f"{contract.SPARK_EVENTS}/")],
         ),
-        _list(data, (contract.IMAGES,)),
+        _list(data, (contract.IMAGES, contract.MODELS)),
         aws_iam.PolicyStatement(
             actions=["s3:GetObject"],
             resources=[

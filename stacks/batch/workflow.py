@@ -1,7 +1,7 @@
 """The state machine that runs one batch: check, create a cluster, run the job, end the cluster.
 
-    CheckInput -> CheckImages -> Admission -> CreateCluster -> wait -> RunJob -> TerminateCluster
-        -> NotifySuccess
+    CheckInput -> LookForFiles -> LookForModel -> CheckImages -> Admission -> CreateCluster
+        -> wait -> RunJob -> TerminateCluster -> NotifySuccess
 
 with a way from every state to words about what failed, and from every state after the cluster's
 creation through its termination. `docs/state-machines.md` is drawn from it.
@@ -21,6 +21,7 @@ from constructs import Construct
 from spark_job.contract import EXTENSIONS
 from stacks.batch.admission import admit
 from stacks.batch.publication import tell_published
+from stacks.batch.references import check_references
 from stacks.batch.run_input import check_input
 from stacks.emr.cluster import Cluster
 from stacks.emr.creation import create_cluster
@@ -94,7 +95,8 @@ class Workflow(Construct):
             network=network,
         )
         states: States = {
-            **check_input(config, storage.data, then="LookForImages", refused="NotifyFailure"),
+            **check_input(config, storage.data, then="NameFiles", refused="NotifyFailure"),
+            **check_references(storage.data, then="LookForImages", unreadable="TellUnreadable"),
             **_check_images(storage.data, then="Admission"),
             **admit(config, topic, then="ChooseType"),
             **create_cluster(
@@ -179,15 +181,14 @@ def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
             f"'{data.bucket_name}'",
             "$.settings.images",
         ),
-        "TellImagesUnreadable": record_failure(
+        "TellUnreadable": record_failure(
             "NotifyFailure",
-            "ImagesUnreadable",
-            "Batch {} was not started, for s3://{}/{} cannot be listed ({}). Where S3 was busy,"
+            "DataUnreadable",
+            "Batch {} was not started, for s3://{} cannot be listed ({}). Where S3 was busy,"
             " start it again; where it denies access, look for a policy of the bucket or of the"
             " organization that does.",
             "$.settings.batch",
             f"'{data.bucket_name}'",
-            "$.settings.images",
             "$.error.Cause",
         ),
     }
@@ -206,7 +207,7 @@ def _list_images(data: aws_s3.IBucket, **further: str) -> State:
         },
         "ResultPath": "$.listing",
         "Retry": RETRY_BRIEFLY,
-        "Catch": catch("TellImagesUnreadable"),
+        "Catch": catch("TellUnreadable"),
         "Next": "ReadNames",
     }
 

@@ -54,6 +54,25 @@ def listing(*keys: str, more: bool = False) -> Answer:
     return gives({**page, **contents, **further})
 
 
+def holding(*keys: str) -> Answer:
+    """List a bucket that has these keys, and images in any batch's folder."""
+    images = listing("images/b/apple/1.jpg", "images/b/_READY")
+
+    def answer(parameters: dict[str, Any]) -> Any:
+        prefix = parameters["Prefix"]
+        if prefix.startswith("images/") and parameters["MaxKeys"] > 1:
+            return images(parameters)
+        found = sorted(key for key in keys if key.startswith(prefix))
+        if "Delimiter" not in parameters:
+            return listing(*found[: parameters["MaxKeys"]])(parameters)
+        folders = {prefix + key.removeprefix(prefix).split("/")[0] + "/" for key in found}
+        common = {"CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
+        page = {"IsTruncated": False, "KeyCount": len(folders), "Prefix": prefix}
+        return {**page, **(common if folders else {})}
+
+    return answer
+
+
 def cluster_ended(code: str, message: str, detail: str = "") -> Answer:
     """Describe a cluster that ended, with EMR's reason and perhaps with what EC2 said."""
     status: dict[str, Any] = {
@@ -118,7 +137,12 @@ def receipt(**changed: Any) -> Answer:
 
 
 GOOD: Mapping[str, Answer] = {
-    LIST: listing("images/b/apple/1.jpg", "images/b/_READY"),
+    LIST: holding(
+        "images/b.csv",
+        "images/b.parquet",
+        "models/mobilenet_v2-0/current.json",
+        "models/mobilenet_v2-0/01ab/model.npz",
+    ),
     RUNNING: running("run-1"),
     PARAMETER: gives({"Parameter": {"Value": "a-security-configuration"}}),
     CREATE: gives({"ClusterId": "j-1", "ClusterArn": "arn:any"}),

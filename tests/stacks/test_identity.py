@@ -201,9 +201,16 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
 
 
 def prefix(parameters: dict[str, Any]) -> str:
-    """What a listing asks for: the settings' images, or a text with the batch in it."""
+    """What a listing asks for: what the input names, or a text with the batch in it."""
+    if "Prefix" in parameters:
+        return str(parameters["Prefix"])
     given: str = parameters["Prefix.$"]
-    return "images/b/" if given == "$.settings.images" else given.split("'")[1].partition("{")[0]
+    known = {
+        "$.settings.images": "images/b/",
+        "$.key.name": "images/b.csv",
+        "States.Format('{}{}', $.extractor, $.model)": "models/mobilenet_v2-0/01ab",
+    }
+    return known.get(given) or given.split("'")[1].partition("{")[0]
 
 
 def creation(request: dict[str, Any], deployed: Deployed) -> Iterator[Permission]:

@@ -37,6 +37,7 @@ from tests.stacks.answers import (
     first,
     fleets,
     gives,
+    holding,
     listing,
     receipt,
     refuses,
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
     from tests.stacks.conftest import Synthesis
 
 pytestmark = pytest.mark.cdk
+
+
+DATA = "DATA_BUCKET"
+"""What stands in a case's input for the name of the data bucket."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,58 @@ BEFORE: dict[str, Case] = {
     ),
     "a folder that may not be listed": Case(
         answers={**GOOD, LIST: refuses("Access Denied")},
-        error="ImagesUnreadable",
+        error="DataUnreadable",
         says=("Access Denied", "Batch b was not started"),
+    ),
+    **{
+        f"{field} that is not there, below {folder}": Case(
+            given={"batch": "b", field: f"s3://{DATA}/{folder}c.csv"},
+            error="InputRefused",
+            says=(f"/{folder}c.csv is not there", "start the batch again"),
+        )
+        for field in ("manifest", "corrections")
+        for folder in ("images/", "images/d/", "images/d/e/")
+    },
+    "a manifest whose name only begins like one that is there": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/b.csv"},
+        answers={**GOOD, LIST: holding("images/b.csv.csv")},
+        error="InputRefused",
+        says=("b.csv is not there",),
+    ),
+    "a manifest that cannot be looked for": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/b.csv"},
+        answers={**GOOD, LIST: refuses("Access Denied")},
+        error="DataUnreadable",
+        says=("Access Denied",),
+    ),
+    "a model that is not there": Case(
+        given={"batch": "b", "pca": "reuse", "model": "02"},
+        error="InputRefused",
+        says=("has no model 02", "models list"),
+    ),
+    "a model where there is none": Case(
+        given={"batch": "b", "pca": "reuse", "model": "01"},
+        answers={**GOOD, LIST: holding()},
+        error="InputRefused",
+        says=("has no model 01",),
+    ),
+    "a model of one extractor of two": Case(
+        given={"batch": "b", "pca": "reuse", "model": "03"},
+        answers={**GOOD, LIST: holding("models/e-1/01/model.npz", "models/e-2/02/model.npz")},
+        error="InputRefused",
+        says=("has no model 03",),
+    ),
+    "models that cannot be listed": Case(
+        given={"batch": "b", "pca": "reuse", "model": "01"},
+        answers={**GOOD, LIST: refuses("Access Denied")},
+        error="DataUnreadable",
+        says=("Access Denied",),
+    ),
+    "a model that cannot be looked for": Case(
+        given={"batch": "b", "pca": "reuse", "model": "01"},
+        answers={**GOOD, LIST: first(GOOD[LIST], *[refuses("Access Denied")] * 9)},
+        error="DataUnreadable",
+        says=("Access Denied",),
     ),
 }
 WAITED: dict[str, Case] = {
@@ -392,6 +447,15 @@ SUCCEEDED: dict[str, Case] = {
     ),
     "a model by its name": Case(given={"batch": "b", "pca": "reuse", "model": "01ab"}),
     "the current model": Case(given={"batch": "b", "pca": "reuse", "model": "none"}),
+    "a manifest that is there": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/b.csv"},
+    ),
+    "a manifest too deep to be looked for": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/1/2/3/b.csv"},
+    ),
+    "a manifest below a folder without a name": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images//b.csv"},
+    ),
     "a model that grows": Case(given={"batch": "b", "pca": "update"}),
     "components": Case(given={"batch": "b", "components": 200, "csv": False}),
     "a receipt that cannot be read": Case(answers={**GOOD, READ: refuses("denied")}),
@@ -484,11 +548,13 @@ def definition(fruits: Synthesis) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(definition: dict[str, Any]) -> Run:
     done: dict[str, Outcome] = {}
+    data = definition["States"]["ListExtractors"]["Parameters"]["Bucket"]
 
     def outcome(name: str) -> Outcome:
         if name not in done:
             case = CASES[name]
-            done[name] = execute(definition, case.given, case.answers, name=case.name)
+            given = json.loads(json.dumps(case.given).replace(DATA, data))
+            done[name] = execute(definition, given, case.answers, name=case.name)
         return done[name]
 
     return outcome
