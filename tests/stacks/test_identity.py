@@ -486,6 +486,34 @@ def test_what_is_encrypted_stays_readable_whatever_the_key_is_now(
         ]
 
 
+def test_nodes_read_assets_that_the_bootstrap_encrypted_with_a_key_of_its_own(
+    deployed: Deployed,
+) -> None:
+    """The statement for `cdk bootstrap --bootstrap-customer-key`: the key is nobody's here.
+
+    By the statement itself, as above. It is bound to the asset bucket's objects, read through S3.
+    """
+    role = deployed.find("AWS::IAM::Role", "IdentityInstanceRole")
+    statements = [s for policy in deployed.policies(role) for s in policy["Statement"]]
+    (reads,) = (
+        statement
+        for statement in statements
+        if listed(statement["Action"]) == ["s3:GetObject"] and ":::cdk-" in str(statement)
+    )
+    bucket = listed(reads["Resource"])[0].partition("/")[0]
+    (decrypts,) = (
+        statement
+        for statement in statements
+        if listed(statement["Action"]) == ["kms:Decrypt"] and bucket in str(statement)
+    )
+    assert decrypts["Effect"] == "Allow"
+    assert decrypts["Resource"] == f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"
+    assert decrypts["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"},
+        "StringLike": {"kms:EncryptionContext:aws:s3:arn": [bucket, f"{bucket}/*"]},
+    }
+
+
 def test_spot_nodes_can_have_disks_encrypted_with_the_key(
     synthesize: Callable[..., Synthesis], simulator: Simulator
 ) -> None:
