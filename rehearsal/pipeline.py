@@ -164,6 +164,11 @@ class Pipeline:
         """The key of the script that the step runs."""
         return self._asset(r"[0-9a-f]{64}\.py", "RunJob")
 
+    @property
+    def job(self) -> str:
+        """The key of the job's zip that the step is given."""
+        return self._asset(r"[0-9a-f]{64}\.zip", "RunJob")
+
     def _asset(self, pattern: str, state: str) -> str:
         client = self.endpoint.client("stepfunctions")
         described = client.describe_state_machine(stateMachineArn=self.state_machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from operations import acceptance
 from operations.acceptance import Acceptance, AcceptanceError, Place
 from rehearsal.emr.yarn import wait_for
 from tests.rehearsal.athena import LocalAthena
+from tests.rehearsal.watching import clusters_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,18 +23,18 @@ pytestmark = pytest.mark.rehearsal
 
 
 class Deployments:
-    """Deploys a second time a template whose batches no execution could run."""
+    """Deploys a second time a template, and a job, by which no execution could run a batch."""
 
     def __init__(self, cloud: LocalCloud, folder: Path) -> None:
         self._cloud = cloud
-        self._broken = _changed(cloud.assembly, folder, "--max-reject-rate", "--another")
+        self.broken = _broken(cloud.assembly, folder)
         self.count = 0
         self.destroyed = 0
 
     def deploy(self, again: bool) -> None:
         self.count += 1
         if again:
-            self._cloud.deploy(self._broken)
+            self._cloud.deploy(self.broken)
 
     def restore(self) -> None:
         self._cloud.deploy(self._cloud.assembly)
@@ -41,15 +43,24 @@ class Deployments:
         self.destroyed += 1
 
 
-def _changed(assembly: Path, folder: Path, old: str, new: str) -> Path:
-    """Return an assembly like another one, but for some words of the template."""
+def _broken(assembly: Path, folder: Path) -> Path:
+    """Return an assembly like another one, whose step has a wrong option, and whose job is none."""
     for path in assembly.iterdir():
         (folder / path.name).symlink_to(path)
-    template = folder / "Orchard.template.json"
-    text = template.read_text()
-    assert old in text
-    template.unlink()
-    template.write_text(text.replace(old, new))
+    assets = json.loads((folder / "Orchard.assets.json").read_text())
+    (job,) = (
+        key for key, asset in assets["files"].items() if "JobZip" in asset.get("displayName", "")
+    )
+    other = "0" * len(job)
+    asset = json.loads(json.dumps(assets["files"][job]).replace(job, other))
+    assets["files"][other] = asset
+    (folder / asset["source"]["path"]).write_bytes(b"This is no zip.")
+    template = (folder / "Orchard.template.json").read_text()
+    assert "--max-reject-rate" in template
+    changed = template.replace("--max-reject-rate", "--another").replace(job, other)
+    for name, text in (("template", changed), ("assets", json.dumps(assets))):
+        (folder / f"Orchard.{name}.json").unlink()
+        (folder / f"Orchard.{name}.json").write_text(text)
     return folder
 
 
@@ -80,11 +91,15 @@ def test_it_finds_a_good_deployment_good(
     deployments, said = Deployments(cloud, tmp_path / "assembly"), list[str]()
     athena = LocalAthena(cloud, tmp_path / "athena")
     wait_for(lambda: not ringing(cloud), 30, "The silence of what other tests provoked")
-    before = listeners(cloud)
+    before, job = listeners(cloud), cloud.job
     try:
         Acceptance(place(cloud, deployments, athena), said.append).run()
+        assert cloud.job != job, "what was deployed meanwhile had the same job"
     finally:
         deployments.restore()
+    (cluster,) = clusters_of(cloud, "acceptance.1")
+    (step,) = cluster.steps
+    assert job in str(step), "the batch that ran meanwhile did not keep its job"
     assert listeners(cloud) == before, "its queue and its subscription are left"
     assert (deployments.count, deployments.destroyed) == (2, 1)
     text = "\n".join(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,6 +81,9 @@ def test_a_marker_in_the_wrong_place_starts_nothing_and_says_why(cloud: LocalClo
         ({"batch": "refused", "instance_type": "p5.48xlarge"}, "p5.48xlarge"),
         ({"batch": "refused", "colour": "red"}, "colour"),
         ({"batch": "refused", "variance": 0.9, "components": 10}, "say one of them"),
+        ({"batch": "refused", "manifest": "s3://DATA/images/none.csv"}, "none.csv is not there"),
+        ({"batch": "refused", "corrections": "s3://DATA/images/d/no.csv"}, "no.csv is not there"),
+        ({"batch": "refused", "pca": "reuse", "model": "00none"}, "has no model 00none"),
     ],
 )
 def test_an_input_out_of_bounds_is_refused_in_words(
@@ -90,7 +94,7 @@ def test_an_input_out_of_bounds_is_refused_in_words(
     says: str,
 ) -> None:
     del batch
-    arn = cloud.start_execution(given)
+    arn = cloud.start_execution(json.dumps(given).replace("DATA", cloud.bucket))
     assert says in failed(arn).cause
     assert clusters_of(cloud, arn) == []
 
