@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.collection import collection_section, run_collection
+from benchmarks.finding import findings_section, run_findings
 from benchmarks.from_s3 import from_s3_section, run_from_s3, skipped_section
 from benchmarks.machine import describe_machine, describe_versions, is_busy
 from benchmarks.measure import BenchmarkError
@@ -21,6 +22,7 @@ from benchmarks.order import run_engines, run_scale, sizes_of
 from benchmarks.page import Context, put_into, render
 from benchmarks.phone import phone_section, run_on_phone
 from benchmarks.photographs import photographs_section, run_photographs
+from benchmarks.planning import planning_section, run_planning
 from benchmarks.poison import poison_section, run_poison
 from benchmarks.report import engines_section, scale_section
 from benchmarks.rows import require_space
@@ -105,6 +107,14 @@ def _collection(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> S
     return collection_section(run_collection(given, subsets))
 
 
+def _findings(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> Section:
+    return findings_section(run_findings(given, subsets))
+
+
+def _planning(given: argparse.Namespace, subsets: Subsets, _folder: Path) -> Section:
+    return planning_section(run_planning(given, subsets))
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "engines": _engines,
     "scale": _scale,
@@ -113,10 +123,12 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Subsets, Path], Section]] = {
     "poison": _poison,
     "phone": _phone,
     "collection": _collection,
+    "findings": _findings,
+    "plan": _planning,
 }
 """What can be measured by itself, in the order in which it is."""
 
-IMAGES_FOR = {"engines", "s3", "poison", "collection"}
+IMAGES_FOR = {"engines", "s3", "poison", "collection", "findings", "plan"}
 
 PHOTOGRAPHS_FOR = {"photographs", "phone"}
 
@@ -150,6 +162,12 @@ def _check(arguments: argparse.Namespace, available: int) -> None:
     if "collection" in chosen:
         size = arguments.collection_images
         _check_size("--collection-images", size, available, arguments.images)
+    if "findings" in chosen:
+        _check_sizes(arguments.finding_sizes, available, arguments.images)
+        require_space(Path(gettempdir()), max(arguments.finding_rows))
+    if "plan" in chosen:
+        for size in arguments.plan_images:
+            _check_size("--plan-images", size, available, arguments.images)
     if "poison" in chosen:
         size = arguments.poison_images
         _check_size("--poison-images", size, available, arguments.images)
@@ -232,6 +250,9 @@ def _parser() -> argparse.ArgumentParser:
     number("--small", default=300, help="images of the small batch on processes")
     number("--collection-images", default=20_000, help="images of a batch that is run again")
     sizes("--match-images", default=[1_000_000, 10_000_000], help="images that are all known")
+    sizes("--finding-sizes", default=[2_000, 20_000], help="images to look at")
+    sizes("--finding-rows", default=[100_000, 400_000], help="made-up rows to look at")
+    sizes("--plan-images", default=[2_000, 20_000], help="images of batches that are planned first")
     number("--poison-images", default=5_000, help="images of a run of which one is poisonous")
     number("--rounds", default=2, help="how often the job and the ceiling, or the gate, take turns")
     number(

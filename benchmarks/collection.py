@@ -23,14 +23,29 @@ BATCHES = 10
 """Into which the images are dealt for one model of several batches."""
 
 
+UPDATING = ("moments", "fit", "calibrate", "project")
+"""Stages of a run that it takes to update a model, whatever became of its images before."""
+
+STAGES = ("list and start", "carry over", "featurize", *UPDATING, "settle")
+
+
 @dataclass(frozen=True)
 class Timed:
-    """A whole program: what it did, its seconds, and the images that it computed and knew."""
+    """A whole program: what it did, its seconds, and the images that it computed and knew.
+
+    `stages` are the seconds of each stage, by its own account.
+    """
 
     what: str
     seconds: float
     computed: int
     known: int
+    stages: dict[str, float]
+
+    @property
+    def updating(self) -> float:
+        """Seconds of what it takes to update a model."""
+        return sum(self.stages.get(stage, 0.0) for stage in UPDATING)
 
 
 @dataclass(frozen=True)
@@ -117,18 +132,30 @@ def collection_section(found: Collected) -> Section:
             growth < 0.1e9,
         ),
     ]
+    first_update, last_update = found.batches[0], found.batches[BATCHES - 1]
     blocks = [
         table(
             ("run", "seconds", "images computed", "known"),
             [
-                (one.what, f"{one.seconds:.1f}", f"{one.computed:,}", f"{one.known:,}")
-                for one in (found.few, *found.runs, *found.batches)
+                *(
+                    (one.what, f"{one.seconds:.1f}", f"{one.computed:,}", f"{one.known:,}")
+                    for one in (found.few, *found.runs, *found.batches)
+                ),
+                (f"of {last_update.what}, updating", f"{last_update.updating:.1f}", "", ""),
             ],
         ),
         "Wall-clock times of whole runs, interpreter start to exit; the fixed cost is that of a "
         "run of 32 images, which computes them too. Each of the ten batches updates the model with "
-        "the moments of those before it.",
-        f"`orchard models build` of the ten, from their moments alone: {found.build:.1f} s.",
+        "the moments of those before it; updating is moments, fit, calibration and projection, "
+        "without what became of the images before.",
+        table(
+            ("seconds of", *STAGES),
+            [
+                (one.what, *(f"{one.stages.get(stage, 0.0):.1f}" for stage in STAGES))
+                for one in (unchanged, grown, rule, first_update, last_update)
+            ],
+        ),
+        f"`orchard models build` of the ten, from their moments and samples: {found.build:.1f} s.",
         table(
             ("images matched", "left", "seconds", "slots", "driver after listing", "at most"),
             [
@@ -156,8 +183,9 @@ def _job(what: str, images: Path, output: Path, *arguments: str) -> Timed:
     )
     batch = arguments[arguments.index("--batch") + 1] if "--batch" in arguments else "batch"
     current = json.loads((output / results_folder(batch) / CURRENT).read_bytes())["run"]
-    counts = json.loads((output / run_folder(batch, current) / RUN).read_bytes())["counts"]
-    return Timed(what, run.seconds, counts["computed"], counts["carried_over"])
+    told = json.loads((output / run_folder(batch, current) / RUN).read_bytes())
+    counts = told["counts"]
+    return Timed(what, run.seconds, counts["computed"], counts["carried_over"], told["seconds"])
 
 
 def _grow(batch: Path, more: int) -> int:

@@ -20,6 +20,8 @@ ORDER = (
     "Poisonous images",
     "On a phone",
     "Batches that were run before",
+    "Findings and the report",
+    "How far the plan is off",
 )
 """Titles of the sections, as they follow each other."""
 

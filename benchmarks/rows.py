@@ -23,7 +23,14 @@ from spark_job.listing import PART_IMAGES
 from spark_job.moments import Moments
 from spark_job.networks import DEFAULT, load_card
 from spark_job.objects import open_folder
-from spark_job.passes import JoiningPass, MomentsPass, ProjectionPass, group_parts, plan_vectors
+from spark_job.passes import (
+    JoiningPass,
+    MomentsPass,
+    ProjectionPass,
+    choose_sample,
+    group_parts,
+    plan_vectors,
+)
 from spark_job.pipeline import MOST_MOMENTS
 from spark_job.receipts import Clock
 
@@ -93,8 +100,10 @@ def reduce_features(work_uri: str, rows: int) -> dict[str, object]:
         return [[tables.part_name(part) for part in group] for group in groups]
 
     with ProcessEngine(warm_up(DEFAULT)) as engine:
-        groups = names(group_parts(sizes, min(MOST_MOMENTS, engine.slots)))
-        partial = engine.run("moments", MomentsPass(work, groups, features), range(len(groups)))
+        grouped = group_parts(sizes, min(MOST_MOMENTS, engine.slots))
+        chosen = choose_sample(sizes, grouped)
+        moments_pass = MomentsPass(work, names(grouped), features, chosen)
+        partial = engine.run("moments", moments_pass, range(len(grouped)))
         read = (Moments.from_bytes(work.read(one.file)) for one in partial)
         moments = fold(Moments.merge, read, Moments.empty(features))
         clock.lap("moments")

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
 import shlex
 import sys
 from pathlib import Path
 
+from orchard.options import DEMO, RESULTS_HERE
 from spark_job import __main__ as job
 from spark_job import contract, runs
 from spark_job.errors import JobError, UsageError
 from spark_job.listing import require_folder
 from spark_job.objects import open_folder
 from spark_job.pipeline import prepare
-from spark_job.settings import parse_args
+from spark_job.settings import name_batch, parse_args
 
-OUTPUT = Path("out")
+OUTPUT = Path(DEMO)
 """Below the current folder, which is the repository's where make is at work."""
 
 SYNTHETIC = "synthetic-fruit"
 
+LIKED = "Cherry/IMG_1204.jpg"
+"""A picture that is drawn, to search for others like it."""
+
+QUERY = "select label, count(*), avg(vector[1]) from vectors group by label"
+
 
 def main() -> int:
-    """Make or take a batch, run the job on it, and say how to open the vectors."""
+    """Make or take a batch, run the job on it, and say how to look at what came out."""
     parser = _make_parser()
     asked, further = parser.parse_known_args()
     images = asked.images or str(OUTPUT / SYNTHETIC / contract.IMAGES)
-    batch = asked.batch or (_batch_name(images) if asked.images else SYNTHETIC)
-    # A batch by itself has an output and a model of its own; those that share one compare.
-    output = asked.output or str(OUTPUT / batch)
+    batch = asked.batch or (name_batch(_expand(images)) if asked.images else SYNTHETIC)
+    # What is drawn has an output and a model of its own, or photographs would be held against it.
+    output = asked.output or (RESULTS_HERE if asked.images else str(OUTPUT / batch))
     arguments = [f"--images={_expand(images)}", f"--output={_expand(output)}", f"--batch={batch}"]
-    arguments += [f"--pca={asked.pca or ('auto' if asked.output else 'fit')}", *further]
+    drawn = not (asked.images or asked.output)
+    arguments += [f"--pca={asked.pca or ('fit' if drawn else 'auto')}", *further]
     settings = parse_args(arguments)
     try:
         folder = prepare(settings)[1]
@@ -48,7 +53,7 @@ def main() -> int:
     sys.argv[1:] = arguments  # which the job reads
     code = job.main()
     if code == 0:
-        _show(settings.output, settings.batch)
+        _show(settings.output, settings.batch, None if asked.images else f"{images}/{LIKED}")
     return code
 
 
@@ -66,22 +71,16 @@ def _make_parser() -> argparse.ArgumentParser:
         "--output",
         metavar="URI",
         help="where results are written, and models that further batches reuse (default: "
-        f"{OUTPUT}/BATCH)",
+        f"{RESULTS_HERE}, as of `orchard run`; {OUTPUT}/BATCH of drawn images)",
     )
     parser.add_argument("--batch", help="the batch's name (default: its folder's)")
     parser.add_argument(
         "--pca",
         metavar="auto|fit",
-        help="a new model, or the output's (default: auto where --output is given, otherwise fit)",
+        help="a new model, or the output's (default: auto; fit where images are drawn into an "
+        "output of their own)",
     )
     return parser
-
-
-def _batch_name(images: str) -> str:
-    """Make a name of the folder's."""
-    folder = images if "://" in images else str(Path(images).expanduser().resolve())
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.rstrip("/").rpartition("/")[2])
-    return name.strip("-._")[:64] or "batch"
 
 
 def _expand(uri: str) -> str:
@@ -91,29 +90,39 @@ def _expand(uri: str) -> str:
 
 def _draw(images: Path) -> None:
     # Not before the job is imported: it says how many threads numpy takes.
+    from demo.planting import plant
     from demo.synthetic import make_batch
 
     try:
         make_batch(images)
+        plant(images)
     except OSError as error:
         raise UsageError(
             f"cannot draw a batch in {images}: {error}; make that folder writable, or give IMAGES"
         ) from error
 
 
-def _show(output: str, batch: str) -> None:
-    """Say how to look at what is published."""
+def _show(output: str, batch: str, photo: str | None) -> None:
+    """Say how to look at what is published, and for pictures like `photo`."""
     root = open_folder(output)
-    pointer = runs.read_published(root, batch)
-    if pointer is None:
+    published = runs.read_published(root, batch)
+    if published is None:
         return
-    run = root / contract.run_folder(batch, pointer.run)
-    place = os.path.relpath(run.uri) if run.is_local else run.uri
-    python = shlex.quote(os.path.relpath(sys.executable))
-    vectors = json.dumps(f"{place}/{contract.VECTORS}", ensure_ascii=False)
-    line = shlex.quote(f"import pandas; print(pandas.read_parquet({vectors}))")
-    print(f"\nTo look at the vectors:\n  {python} -c {line}")
-    print(f"What each component explains is in {place}/{contract.VARIANCE_FILE}")
+    run = root / contract.run_folder(batch, published.run)
+    if contract.REPORT in run.files():
+        page = f"{run.uri}/{contract.REPORT}"
+        print("\nTo see what is in the batch, open its report in a browser:")
+        print(f"  {Path(page).as_uri() if run.is_local else page}")
+    command = Path(sys.executable).with_name("orchard")
+    words = [os.path.relpath(command)]
+    if not command.exists():  # this environment was not made by make
+        words = [os.path.relpath(sys.executable), "-m", "orchard"]
+    place = os.path.relpath(root.uri) if root.is_local else root.uri
+    where = [] if place == RESULTS_HERE else ["--output", place]
+    asking = [["sql", QUERY], ["show", batch]] + ([["search", photo, "--open"]] if photo else [])
+    print("\nTo look further:")
+    for asked in asking:
+        print(f"  {shlex.join([*words, *asked, *where])}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from orchard import console
-from orchard.commands import export, models, prune, search
+from orchard.commands import (
+    batches,
+    doctor,
+    export,
+    findings,
+    models,
+    plan,
+    prune,
+    run,
+    search,
+    sql,
+)
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -19,10 +30,12 @@ from spark_job.objects import BusyError, ExpiredError, NoSuchBucketError
 
 INTERRUPTED = 130
 
+HELP = "Turn batches of photographs into vectors that compare, and look after what came of them."
+
 EPILOG = """\
-ROOT is the folder that the job was given as --output, local or s3://; ORCHARD_OUTPUT says it for
-all commands. Exit codes: 0 success; 1 failure; 2 wrong arguments, or they name something that
-cannot be used; 3 too few images; 5 S3 is busy or out of reach; 130 interrupted.
+ROOT is the folder of all results, local or s3://; ORCHARD_OUTPUT says it for all commands. Exit
+codes: 0 success; 1 failure; 2 wrong arguments, or they name something that cannot be used; 3 too
+few images; 4 too many of them are of no use; 5 S3 is busy or out of reach; 130 interrupted.
 """
 
 
@@ -39,7 +52,7 @@ class _Commands(TyperGroup):
         """
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except (typer.Exit, typer.Abort, typer.TyperException, SystemExit):
             raise
         except BaseException as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -54,15 +67,22 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="orchard",
     cls=_Commands,
-    help="Look after what the job wrote: its runs and its models.",
+    help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("plan", epilog=plan.EXAMPLE)(plan.make_plan)
+app.command("run", epilog=run.EXAMPLE)(run.run)
+app.command("batches", epilog=batches.BATCHES_EXAMPLE)(batches.batches)
+app.command("show", epilog=batches.SHOW_EXAMPLE)(batches.show)
+app.command("rejects", epilog=batches.REJECTS_EXAMPLE)(batches.rejects)
+app.command("findings", epilog=findings.EXAMPLE)(findings.findings)
+app.command("sql", epilog=sql.EXAMPLE)(sql.sql)
 app.add_typer(models.app, name="models")
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("search", epilog=search.EXAMPLE)(search.search)
 app.command("prune", epilog=prune.EXAMPLE)(prune.prune)
@@ -76,7 +96,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def begin(
-    debug: Annotated[  # noqa: ARG001
+    debug: Annotated[
         bool, typer.Option("--debug", help="Show where in the code an error was met.")
     ] = False,
     version: Annotated[  # noqa: ARG001
@@ -84,10 +104,10 @@ def begin(
         typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Look after what the job wrote: its runs and its models."""
+    """Begin a command."""
     spare_pandas()
     logger = logging.getLogger("orchard")
-    logger.handlers = [console.Handler()]
+    logger.handlers = [console.Handler(debug=debug)]
     logger.setLevel(logging.INFO)
     logger.propagate = False
 

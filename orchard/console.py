@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 _OUT = Console(highlight=False)
 _ERR = Console(stderr=True, highlight=False)
 
+_SEPARATORS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+"""What would end a cell or a line inside of it."""
+
+_BLOCK = 1_000
+"""Lines that are written at a time."""
+
 
 def write(text: str) -> None:
     """Write a line of data."""
@@ -29,6 +37,20 @@ def write(text: str) -> None:
 def write_json(content: Any) -> None:
     """Write data as JSON."""
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_records(records: Iterable[dict[str, Any]]) -> None:
+    """Write data as a JSON array, object by object as they come."""
+    before = "["
+    for record in records:
+        typer.echo(before + json.dumps(record, ensure_ascii=False, allow_nan=False), nl=False)
+        before = ",\n "
+    typer.echo("[]" if before == "[" else "]")
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at what is written."""
+    return _OUT.is_terminal
 
 
 def write_table(
@@ -43,9 +65,12 @@ def write_table(
     numbers
         The columns that are aligned on the right.
     """
-    if not _OUT.is_terminal:
-        for row in (columns, *rows):
-            typer.echo("\t".join(row))
+    if not is_terminal():
+        lines = (
+            "\t".join(cell.translate(_SEPARATORS) for cell in row) for row in chain([columns], rows)
+        )
+        while block := list(islice(lines, _BLOCK)):
+            typer.echo("\n".join(block))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
@@ -95,8 +120,23 @@ def counted(number: int, one: str, several: str | None = None) -> str:
 
 
 class Handler(logging.Handler):
-    """Says what the job's code logs."""
+    """Says what the job's code logs.
+
+    Parameters
+    ----------
+    debug
+        Whether to show where an error was met.
+    """
+
+    def __init__(self, *, debug: bool = False) -> None:
+        super().__init__()
+        self._debug = debug
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say one message."""
-        say(f"orchard: {record.getMessage()}")
+        if record.exc_info is None:
+            say(f"orchard: {record.getMessage()}")
+        elif self._debug:
+            say("".join(traceback.format_exception(record.exc_info[1])))
+        else:
+            say("orchard: `orchard --debug` and the same command show where, for a bug report")

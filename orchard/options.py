@@ -1,18 +1,36 @@
 """Options that several commands take, and what they mean."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchard.collection import batch_names
 from spark_job import contract
-from spark_job.errors import UsageError
+from spark_job.errors import JobError, UsageError
 from spark_job.objects import Folder, open_folder
 
 ENVIRONMENT = "ORCHARD_OUTPUT"
 
-DEFAULT = "out"
-"""Where `make demo` puts an output for each batch, below the current folder."""
+RESULTS_HERE = "orchard-results"
+"""Where `orchard run` puts all batches, below the current folder."""
+
+DEMO = "out"
+"""Where `make demo` puts an output for what it draws, below the current folder."""
+
+NewOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="ROOT",
+        envvar=ENVIRONMENT,
+        help="Where results and models of all batches that are to compare lie, local or s3:// "
+        f"(default: ./{RESULTS_HERE}).",
+        show_default=False,
+    ),
+]
 
 Output = Annotated[
     str | None,
@@ -20,8 +38,31 @@ Output = Annotated[
         "--output",
         metavar="ROOT",
         envvar=ENVIRONMENT,
-        help="The job's --output, local or s3:// (default: ./out, or the one output in it).",
+        help=f"Where results and models lie, local or s3:// (default: ./{RESULTS_HERE}, or what "
+        "`make demo` made).",
         show_default=False,
+    ),
+]
+
+
+def _complete_batch(context: typer.Context, incomplete: str) -> list[str]:
+    """Name the batches that a shell may mean, where that takes no time."""
+    output = context.params.get("output") or os.environ.get(ENVIRONMENT)
+    if "://" in (output or ""):
+        return []
+    with suppress(JobError, OSError):
+        names = batch_names(open_root(output))
+        return [name for name in names if name.startswith(incomplete)]
+    return []
+
+
+Batch = Annotated[
+    str,
+    typer.Argument(
+        metavar="BATCH",
+        help="The batch's name.",
+        show_default=False,
+        autocompletion=_complete_batch,
     ),
 ]
 
@@ -33,26 +74,43 @@ Batches = Annotated[
 ]
 
 
+def expand(place: str) -> str:
+    """Put the home folder in for ``~``, which a shell leaves alone behind ``=``."""
+    return place if "://" in place else str(Path(place).expanduser())
+
+
 def open_root(output: str | None) -> Folder:
     """Reach the root of all batches.
+
+    Parameters
+    ----------
+    output
+        What was said; None for what lies here.
 
     Raises
     ------
     UsageError
         Where it is none, or where several could be meant.
     """
-    asked = output or DEFAULT
-    root = open_folder(asked if "://" in asked else str(Path(asked).expanduser()))
+    if not output:
+        here = open_folder(RESULTS_HERE)
+        if _is_root(here):
+            return here
+    root = open_folder(expand(output or DEMO))
     if _is_root(root):
         return root
     inner = [root / name for name in root.folders()] if root.is_local else []
     roots = [folder for folder in inner if _is_root(folder)]
     if not output and len(roots) == 1:
         return roots[0]
-    named = ", ".join(str(folder.uri) for folder in roots[:8])
-    remedy = f"say --output with one of {named}" if roots else "check --output"
+    if roots:
+        named = ", ".join(str(folder.uri) for folder in roots[:8])
+        remedy = f"say --output with one of {named}"
+    else:
+        remedy = "check --output" if output else "say --output, or begin with `orchard run DIR`"
+    where = root.uri if output or roots else open_folder(RESULTS_HERE).uri
     raise UsageError(
-        f"{root.uri} has neither {contract.RESULTS} nor {contract.MODELS} of the job; {remedy}"
+        f"{where} has neither {contract.RESULTS} nor {contract.MODELS} of the job; {remedy}"
     )
 
 

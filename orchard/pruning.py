@@ -1,29 +1,35 @@
 """What of an output nobody needs any more: found, and removed if that is still so.
 
-A published run, one that may still be published, one at work and their models never count among it.
+A published run, one that may still be published, one at work and their models never count among it,
+nor a run of whose moments the next update of a current model is made.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchard.collection import batch_names
 from spark_job import contract
 from spark_job.claims import Claim, parse_claim
 from spark_job.errors import OutputRefusedError, UsageError
-from spark_job.lineage import READS
-from spark_job.models import stored_models
+from spark_job.lineage import READS, find_run
+from spark_job.models import read_card, stored_models
 from spark_job.objects import LocalFolder
 from spark_job.pointers import BatchPointer, ModelPointer, read_pointer
 from spark_job.receipts import RunReceipt
 from spark_job.runs import locked_unless_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
 
     from spark_job.objects import Folder
 
@@ -53,7 +59,9 @@ class Leftover:
     started
         When a superseded run did; empty for anything else.
     files, bytes
-        How much it is.
+        How many files it is, and how many bytes become free without it and what is named before
+        it. On a disk a file has as many names as there are runs that copied it, and its bytes stay
+        as long as one of them does.
     """
 
     kind: Kind
@@ -63,6 +71,11 @@ class Leftover:
     started: str = ""
     files: int = 0
     bytes: int = 0
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it is more of a run than its work folder."""
+        return contract.run_folder(self.owner, self.name) in self.folders
 
 
 @dataclass(frozen=True)
@@ -76,12 +89,16 @@ class Survey:
     at_work, unpublished
         Batches and names of runs at work, and of complete ones that started later than the
         published one, or have none beside them: these may still be published.
+    made_from
+        Batches and names of runs that would be superfluous, were not a current model made from
+        them, and that model.
     """
 
     runs: list[Leftover] = field(default_factory=list)
     models: list[Leftover] = field(default_factory=list)
     at_work: list[tuple[str, str]] = field(default_factory=list)
     unpublished: list[tuple[str, str]] = field(default_factory=list)
+    made_from: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -131,7 +148,7 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
     UsageError
         Where there is no such batch, or a published run is not there.
     """
-    names = _batch_names(output)
+    names = batch_names(output)
     for batch in batches:
         if batch not in names:
             known = ", ".join(names[:8]) or "none"
@@ -139,11 +156,16 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
     with ThreadPoolExecutor(READS) as pool:
         found = list(pool.map(partial(_look_at, output), names))
         chosen = [one for one in found if not batches or one.name in batches]
-        runs = [leftover for one in chosen for leftover in _leftovers(one, keep)]
+        needed = _made_from(output)
+        leftovers = [leftover for one in chosen for leftover in _leftovers(one, keep)]
+        runs = [
+            one for one in leftovers if not one.has_results or (one.owner, one.name) not in needed
+        ]
         models = _unused_models(output, found, {(one.owner, one.name) for one in runs})
+        measured = _measure(output, [*runs, *models], pool)
         return Survey(
-            runs=list(pool.map(partial(_measure, output), runs)),
-            models=list(pool.map(partial(_measure, output), models)),
+            runs=measured[: len(runs)],
+            models=measured[len(runs) :],
             at_work=[(one.name, run) for one in chosen for run in sorted(one.living)],
             unpublished=[
                 (one.name, run)
@@ -153,6 +175,11 @@ def survey(output: Folder, *, keep: int = 1, batches: Sequence[str] = ()) -> Sur
                 and run not in one.living
                 and (one.pointer is None or run != one.pointer.run)
                 and not one.has_superseded(receipt)
+            ],
+            made_from=[
+                (one.owner, one.name, needed[one.owner, one.name])
+                for one in leftovers
+                if one not in runs
             ],
         )
 
@@ -165,16 +192,15 @@ def remove(output: Folder, leftover: Leftover) -> bool:
     bool
         Whether it was removed.
     """
+    if leftover.kind is Kind.MODEL:
+        return _remove_model(output, leftover)
+    run = output / contract.run_folder(leftover.owner, leftover.name)
+    goes = leftover.kind is Kind.SUPERSEDED or run.read_or_none(contract.RUN) is None
+    if goes and (leftover.owner, leftover.name) in _made_from(output, leftover.owner):
+        return False
     if leftover.kind is Kind.SUPERSEDED:
         return _remove_superseded(output, leftover)
-    if leftover.kind is Kind.DEAD:
-        return _remove_dead(output, leftover)
-    return _remove_model(output, leftover)
-
-
-def _batch_names(output: Folder) -> list[str]:
-    found = {*(output / contract.RESULTS).folders(), *(output / contract.WORK).folders()}
-    return sorted(found)
+    return _remove_dead(output, leftover)
 
 
 def _look_at(output: Folder, batch: str) -> _Batch:
@@ -250,6 +276,29 @@ def _is_superseded(run: str, started: str, pointer: BatchPointer | None) -> bool
     return pointer is not None and (started, run) < (pointer.started, pointer.run)
 
 
+def _made_from(output: Folder, batch: str | None = None) -> dict[tuple[str, str], str]:
+    """Find the runs, of one batch or of all, of which current models would be updated.
+
+    Returns
+    -------
+    dict
+        The model by the run's batch and name.
+    """
+    found = {}
+    models = output / contract.MODELS
+    for extractor in models.folders():
+        pointer = read_pointer(models / extractor, ModelPointer)
+        card = None if pointer is None else read_card(output, extractor, pointer.model)
+        if card is None:
+            continue
+        for one in card.batches:
+            if batch in (None, one["batch"]):
+                with suppress(UsageError):  # an update could not use it either
+                    run = find_run(output, extractor, one["batch"], one["run"])
+                    found[one["batch"], run] = card.model
+    return found
+
+
 def _unused_models(
     output: Folder, batches: Iterable[_Batch], removed: set[tuple[str, str]]
 ) -> list[Leftover]:
@@ -280,10 +329,37 @@ def _unused_models(
     ]
 
 
-def _measure(output: Folder, leftover: Leftover) -> Leftover:
-    entries = [entry for folder in leftover.folders for entry in (output / folder).entries()]
-    size = sum(entry.bytes or 0 for entry in entries)
-    return replace(leftover, files=len(entries), bytes=size)
+def _measure(
+    output: Folder, leftovers: Sequence[Leftover], pool: ThreadPoolExecutor
+) -> list[Leftover]:
+    if not isinstance(output, LocalFolder):
+        return list(pool.map(partial(_measure_in_s3, output), leftovers))
+    names: Counter[tuple[int, int]] = Counter()
+    measured = []
+    for one in leftovers:
+        files = freed = 0
+        for status in _statuses(output, one):
+            inode = (status.st_dev, status.st_ino)
+            names[inode] += 1
+            files += 1
+            freed += status.st_size if names[inode] == status.st_nlink else 0
+        measured.append(replace(one, files=files, bytes=freed))
+    return measured
+
+
+def _measure_in_s3(output: Folder, leftover: Leftover) -> Leftover:
+    sizes = [
+        entry.bytes or 0 for folder in leftover.folders for entry in (output / folder).entries()
+    ]
+    return replace(leftover, files=len(sizes), bytes=sum(sizes))
+
+
+def _statuses(output: LocalFolder, leftover: Leftover) -> Iterator[os.stat_result]:
+    for folder in leftover.folders:
+        below = output / folder
+        for entry in below.entries():
+            with suppress(FileNotFoundError):  # its run goes on, or somebody else removes it
+                yield Path(below.path, entry.name).lstat()
 
 
 def _remove_superseded(output: Folder, leftover: Leftover) -> bool:
@@ -318,7 +394,7 @@ def _remove_dead(output: Folder, leftover: Leftover) -> bool:
 
 
 def _remove_model(output: Folder, leftover: Leftover) -> bool:
-    found = [_look_at(output, batch) for batch in _batch_names(output)]
+    found = [_look_at(output, batch) for batch in batch_names(output)]
     if leftover.folders not in {one.folders for one in _unused_models(output, found, set())}:
         return False
     folder = output / leftover.folders[0]

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demo.planting import plant
 from demo.synthetic import make_batch
 from rehearsal.local_cloud import LocalCloud
 from rehearsal.story import Story
@@ -113,6 +114,7 @@ def _batch(images: Path | None) -> tuple[Path, str]:
         folder = OUTPUT / "synthetic-fruit"
         _say(f"no IMAGES given: drawing a synthetic batch in {folder}")
         make_batch(folder)
+        plant(folder)
         return folder, "synthetic-fruit"
     folder = images.expanduser().resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-._")[:64]

@@ -16,6 +16,7 @@ from spark_job.errors import JobError, OutputRefusedError, UnavailableError
 from spark_job.objects import BusyError, ExpiredError, open_folder
 from spark_job.pipeline import run
 from spark_job.receipts import Failure
+from spark_job.report.making import report_after
 from spark_job.retries import lose_patience
 from spark_job.runs import State
 from spark_job.settings import parse_args
@@ -24,6 +25,7 @@ from spark_job.summary import summarize
 if TYPE_CHECKING:
     from types import FrameType
 
+    from spark_job.receipts import RunReceipt
     from spark_job.settings import JobSettings
 
 LOGGER = logging.getLogger("orchard")
@@ -41,32 +43,57 @@ def main() -> int:
     settings = parse_args()
     spare_pandas()
     _set_up_logging()
+    outcome = execute(settings)
+    if isinstance(outcome, Failure):
+        print(f"orchard: error: {outcome.message}", file=sys.stderr)
+        return outcome.exit_code
+    if outcome is not None:
+        print(summarize(outcome, report(outcome)))
+    return 0
+
+
+def execute(settings: JobSettings) -> RunReceipt | Failure | None:
+    """Run the job; whatever ends it early is a sentence, which stays in the work folder too.
+
+    Returns
+    -------
+    RunReceipt, Failure
+        Of the run that is published, or why none is; None where it was interrupted a moment after
+        its publication.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        receipt = run(settings)
+        return run(settings)
     except KeyboardInterrupt:
         if _state(settings) is State.PUBLISHED:
             LOGGER.info("interrupted, but the run was published already")
-            return 0
+            return None
         message = f"interrupted; nothing was published{_what_is_left(settings)}"
-        _record_failure(settings, Failure(INTERRUPTED, "Interrupted", message))
-        return INTERRUPTED
+        failure = Failure(INTERRUPTED, "Interrupted", message)
     except JobError as error:
-        _record_failure(settings, Failure(error.exit_code, type(error).__name__, str(error)))
-        return error.exit_code
+        failure = Failure(error.exit_code, type(error).__name__, str(error))
     except BusyError as error:
-        return _end_unavailable(settings, type(error).__name__, str(error))
+        failure = _unavailable(settings, type(error).__name__, str(error))
     except Exception as error:
         message = _describe(error)
         busy = BUSY.search(message)
         if busy is not None:
-            return _end_unavailable(settings, busy[1], busy[2])
-        if not _is_full(error):
-            LOGGER.exception("what went wrong, for a bug report:")
-        _record_failure(settings, Failure(JobError.exit_code, type(error).__name__, message))
-        return JobError.exit_code
-    print(summarize(receipt))
-    return 0
+            failure = _unavailable(settings, busy[1], busy[2])
+        else:
+            if not _is_full(error):
+                LOGGER.exception("what went wrong, for a bug report:")
+            failure = Failure(JobError.exit_code, type(error).__name__, message)
+    _record(settings, failure)
+    return failure
+
+
+def report(receipt: RunReceipt) -> str | None:
+    """Make the report of a run that is published, if its findings were asked for; where it is."""
+    if receipt.findings is None:
+        return None
+    with suppress(KeyboardInterrupt):  # whoever does not want to wait for it
+        return report_after(open_folder(receipt.output), receipt.batch, receipt.run)
+    return None
 
 
 def _set_up_logging() -> None:
@@ -79,15 +106,14 @@ def _set_up_logging() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _record_failure(settings: JobSettings, failure: Failure) -> None:
-    """Say what happened, and leave it in the work folder for those who did not see it."""
+def _record(settings: JobSettings, failure: Failure) -> None:
+    """Leave what happened in the work folder, for those who did not see it."""
     if failure.error != OutputRefusedError.__name__ and _state(settings) is not State.PUBLISHED:
         try:
             output = open_folder(settings.output)
             runs.record_failure(output, settings.batch, settings.run, failure)
         except (OSError, JobError):
             LOGGER.warning("%s could not be written under %s", contract.FAILURE, settings.output)
-    print(f"orchard: error: {failure.message}", file=sys.stderr)
 
 
 def _what_is_left(settings: JobSettings) -> str:
@@ -108,7 +134,7 @@ def _state(settings: JobSettings) -> State | None:
     return None
 
 
-def _end_unavailable(settings: JobSettings, kind: str, told: str) -> int:
+def _unavailable(settings: JobSettings, kind: str, told: str) -> Failure:
     """Say that S3 failed, by the name of the `BusyError`, in a way that may pass."""
     lose_patience()
     if kind == ExpiredError.__name__:
@@ -117,9 +143,7 @@ def _end_unavailable(settings: JobSettings, kind: str, told: str) -> int:
         happened = f"S3 was asked for a minute, and is busy or out of reach ({told})"
         remedy = "Wait a while, and run it again"
     message = f"{happened}; nothing was published{_what_is_left(settings)}. {remedy}"
-    name, code = UnavailableError.__name__, UnavailableError.exit_code
-    _record_failure(settings, Failure(code, name, message))
-    return code
+    return Failure(UnavailableError.exit_code, UnavailableError.__name__, message)
 
 
 def _is_full(error: Exception) -> bool:

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from spark_job import contract
-from spark_job.drift import merge_calibrations
 from spark_job.errors import UsageError
 from spark_job.lineage import fit_merged, merge_published, require_mergeable
 from spark_job.models import (
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spark_job.claims import Claim
-    from spark_job.drift import Calibration
     from spark_job.lineage import BatchMoments
     from spark_job.models import ModelCard
     from spark_job.networks import Card
@@ -124,34 +122,12 @@ def find_current(settings: JobSettings, output: Folder, card: Card) -> Current:
     return Current(found, tag, generation)
 
 
-class Calibrations:
-    """How models of a run's own images do on images left out, found out once for each rule.
-
-    Parameters
-    ----------
-    calibrate
-        Does it, for a rule as `pca.fit` takes it, and standardized or not; None where there are
-        too few images.
-    """
-
-    def __init__(self, calibrate: Callable[[dict[str, Any], bool], Calibration | None]) -> None:
-        self._calibrate = calibrate
-        self._known: dict[str, Calibration | None] = {}
-
-    def of(self, rule: dict[str, Any], *, standardize: bool) -> Calibration | None:
-        """Calibrate a model of such a rule."""
-        key = f"{rule} {standardize}"
-        if key not in self._known:
-            self._known[key] = self._calibrate(rule, standardize)
-        return self._known[key]
-
-
 def choose(
     settings: JobSettings,
     output: Folder,
     card: Card,
     own: BatchMoments,
-    calibrations: Calibrations,
+    calibrate: Callable[[StoredModel, list[dict[str, Any]]], StoredModel],
 ) -> Choice:
     """Choose the model of a run; a new one is stored.
 
@@ -161,33 +137,29 @@ def choose(
         Of the run.
     own
         Moments of its features.
-    calibrations
-        Of models of them.
+    calibrate
+        Gives a stored model a calibration, if it can be told one that says more than what it has:
+        takes the model, and the batches, runs and images that it is of as they are by now.
     """
     current = find_current(settings, output, card)
     base = current.model
     if base is not None and settings.pca != "update":
-        return Choice(base, True, current)
+        return Choice(calibrate(base, base.card.batches), True, current)
     others: dict[str, str] = {}
     rule = settings.rule or {"variance": settings.default_variance}
     standardize = settings.standardize is not False
     if base is not None:
         rule, standardize, others = base.card.rule, base.card.standardize, _others(settings, base)
     merged = merge_published(output, card.extractor, list(others), others, own)
-    calibration = calibrations.of(rule, standardize=standardize)
-    if base is not None and others:
-        calibration = merge_calibrations(
-            [(merged.moments.n - own.moments.n, base.calibration), (own.moments.n, calibration)]
-        )
     model = fit_merged(
         output,
         card.extractor,
         merged,
         rule=rule,
         standardize=standardize,
-        parents=[] if base is None else [base.card.model],
-        calibration=calibration,
+        parent=None if base is None else base.card,
     )
+    model = calibrate(model, merged.batches)
     same = base is not None and base.card.model == model.card.model
     return Choice(model, same, current)
 

@@ -31,7 +31,6 @@ import io
 import logging
 import math
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,13 +78,16 @@ OTHERS = "(other labels)"
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
+OF_LABEL = (0.5, 0.95)
+"""Those of the errors that are told of each label: more would make the card long."""
+
 _LARGEST, _STEP = 12.0, 1 / 16
 _BINS = round(2 * _LARGEST / _STEP)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of so many numbers; merges exactly, as moments do."""
+    """Mean and standard deviation of so many numbers."""
 
     n: int
     mean: float
@@ -96,15 +98,6 @@ class Spread:
         """Spread of at least one number, n - 1 in the deviation; 0 of one number."""
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         return cls(len(values), float(np.mean(values)), deviation)
-
-    def merge(self, other: Spread) -> Spread:
-        """Spread of both sets of numbers together (see `Moments.merge`)."""
-        n = self.n + other.n
-        apart = other.mean - self.mean
-        scatter = (self.n - 1) * self.deviation**2 + (other.n - 1) * other.deviation**2
-        scatter += apart**2 * self.n * other.n / n
-        deviation = math.sqrt(scatter / (n - 1)) if n > 1 else 0.0
-        return Spread(n, self.mean + apart * other.n / n, deviation)
 
     def limit(self, z: float, m: float, noise: float = 0.0) -> float:
         """Upper prediction limit of the mean of m further numbers.
@@ -143,6 +136,8 @@ class Calibration:
         Root mean square over left out labels of the shift of their mean, in standard deviations.
     loss, error
         By quantile, of the pictures left out of known labels.
+    covered, sampled
+        Of how many of the model's images it speaks, and how many it rests on, chosen among those.
     """
 
     images: int
@@ -156,6 +151,12 @@ class Calibration:
     shift: float
     loss: dict[str, float]
     error: dict[str, float]
+    covered: int = 0
+    sampled: int = 0
+
+    def says_more_than(self, other: Calibration) -> bool:
+        """Whether, of two of one model, it is the better one."""
+        return (self.covered, self.sampled) > (other.covered, other.sampled)
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Calibration:
@@ -267,53 +268,6 @@ def calibrate(folds: Iterable[HeldOut | None]) -> Calibration | None:
     )
 
 
-def merge_calibrations(weighted: Iterable[tuple[int, Calibration | None]]) -> Calibration | None:
-    """Calibration of a model of several batches, from those of their own models.
-
-    An approximation where the images themselves are not read again: all numbers are relative to
-    the model's own variance, so those of batches average, weighted by their images; blocks and
-    labels add up, and differences between batches widen the limits. Batches without a
-    calibration are left out. A pooled model has seen more, so its true losses are about these or
-    below; `passes.CalibrationPass` over parts of all batches is exact and takes a fit's time.
-
-    Parameters
-    ----------
-    weighted
-        Images of each batch, and its calibration.
-    """
-    given = [(n, one) for n, one in weighted if one is not None and n > 0]
-    if not given:
-        return None
-    weights = np.array([n for n, _ in given]) / sum(n for n, _ in given)
-    merged = [one for _, one in given]
-
-    def mean(numbers: Iterable[float]) -> float:
-        return float(np.dot(weights, list(numbers)))
-
-    def by_quantile(named: list[dict[str, float]]) -> dict[str, float]:
-        return {q: mean(one[q] for one in named) for q in merged[0].loss}
-
-    def spread(name: str) -> Any:
-        known = [getattr(one, name) for one in merged if getattr(one, name) is not None]
-        return reduce(Spread.merge, known) if known else None
-
-    shares = [(n, one.unseen_far) for n, one in given if one.unseen_far is not None]
-    total = sum(n for n, _ in shares)
-    return Calibration(
-        images=sum(one.images for one in merged),
-        far=mean(one.far for one in merged),
-        typical=spread("typical"),
-        far_share=spread("far_share"),
-        within=math.sqrt(mean(one.within**2 for one in merged)),
-        unseen=spread("unseen"),
-        unseen_error=spread("unseen_error"),
-        unseen_far=sum(n * share for n, share in shares) / total if total else None,
-        shift=math.sqrt(mean(one.shift**2 for one in merged)),
-        loss=by_quantile([one.loss for one in merged]),
-        error=by_quantile([one.error for one in merged]),
-    )
-
-
 def losses(
     model: PCAModel, scaled: NDArray[np.float64], vectors: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -350,7 +304,7 @@ class Observed:
     sums
         [labels, d], sums of z.
     errors
-        [bins], histogram of the errors' logarithms.
+        [labels, bins], histograms of the errors' logarithms.
     """
 
     labels: list[str]
@@ -366,8 +320,8 @@ class Observed:
     def empty(cls, features: int) -> Observed:
         """What no image adds up to."""
         nothing = np.zeros(0)
-        none, bins = np.zeros((0, _BINS), np.int64), np.zeros(_BINS, np.int64)
-        return cls([], none, nothing, nothing, nothing, nothing, np.zeros((0, features)), bins)
+        none = np.zeros((0, _BINS), np.int64)
+        return cls([], none, nothing, nothing, nothing, nothing, np.zeros((0, features)), none)
 
     @classmethod
     def of(
@@ -381,20 +335,23 @@ class Observed:
         odds, error = losses(model, scaled, vectors)
         named = np.array([label or "" for label in labels])
         names, numbers = np.unique(named, return_inverse=True)
-        cells = numbers * _BINS + _bins(odds)
-        histogram = np.bincount(cells, minlength=len(names) * _BINS).reshape(-1, _BINS)
+
+        def histograms(logarithms: NDArray[np.float64]) -> NDArray[np.int64]:
+            cells = numbers * _BINS + _bins(logarithms)
+            return np.bincount(cells, minlength=len(names) * _BINS).reshape(-1, _BINS)
+
         sums = np.stack([scaled[numbers == one].sum(axis=0) for one in range(len(names))])
         square = np.einsum("nd,nd->n", scaled, scaled)
         kept = np.einsum("nk,nk->n", vectors, vectors, dtype=np.float64)
         return cls(
             names.tolist(),
-            histogram,
+            histograms(odds),
             np.bincount(numbers, odds).astype(np.float64),
             np.bincount(numbers, np.log(error)).astype(np.float64),
             np.bincount(numbers, square).astype(np.float64),
             np.bincount(numbers, kept).astype(np.float64),
             sums,
-            np.bincount(_bins(np.log(error)), minlength=_BINS),
+            histograms(np.log(error)),
         )._bounded()
 
     def merge(self, other: Observed) -> Observed:
@@ -403,7 +360,7 @@ class Observed:
         names += [OTHERS] if OTHERS in (*self.labels, *other.labels) else []
         ours, theirs = self._rows_of(names), other._rows_of(names)
         merged = {name: ours[name] + theirs[name] for name in ours}
-        return Observed(names, **merged, errors=self.errors + other.errors)._bounded()
+        return Observed(names, **merged)._bounded()
 
     def to_bytes(self) -> bytes:
         """Serialize as an ``.npz`` file."""
@@ -418,7 +375,7 @@ class Observed:
             return cls(**{**{name: file[name] for name in file}, "labels": file["labels"].tolist()})
 
     def _by_label(self) -> dict[str, NDArray[Any]]:
-        names = ("odds", "total", "error_total", "square", "kept", "sums")
+        names = ("odds", "total", "error_total", "square", "kept", "sums", "errors")
         return {name: getattr(self, name) for name in names}
 
     def _rows_of(self, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -439,12 +396,12 @@ class Observed:
             name: np.concatenate([one[:MOST_LABELS], one[MOST_LABELS:].sum(axis=0, keepdims=True)])
             for name, one in self._by_label().items()
         }
-        return Observed([*self.labels[:MOST_LABELS], OTHERS], **cut, errors=self.errors)
+        return Observed([*self.labels[:MOST_LABELS], OTHERS], **cut)
 
 
 @dataclass(frozen=True)
 class LabelDrift:
-    """What a card says of one label; see `DriftCard`."""
+    """What a card says of one label; see `DriftCard`. Of the errors, the quantiles `OF_LABEL`."""
 
     label: str
     n: int
@@ -454,6 +411,7 @@ class LabelDrift:
     error: float
     far: float | None
     advice: str | None
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -568,7 +526,7 @@ def judge(
         error_unknown=_rounded_or_none(verdict.error_unknown),
         far=_rounded_or_none(verdict.far),
         far_known=_rounded_or_none(verdict.far_known),
-        errors={f"{q:g}": _rounded(math.exp(_quantile(observed.errors, q))) for q in QUANTILES},
+        errors=_errors(observed.errors.sum(axis=0), QUANTILES),
         errors_known=(
             {} if calibration is None else {q: _rounded(v) for q, v in calibration.error.items()}
         ),
@@ -650,8 +608,9 @@ class _Verdict:
         small = f" (a small batch: {n:,} images)" if n < SMALL else ""
         if self.advice is None:
             return (
-                f"the model has nothing to compare with{small}, being older than these cards or of "
-                "too few images; --pca fit makes one that has, of enough images"
+                f"the model has nothing to compare with{small}: its batches have fewer than "
+                f"{FEWEST} images that runs settled samples of; run them again, which computes "
+                "nothing anew, or update the model with more"
             )
         told = (
             f"the model loses {self.loss:.0%} of a typical image (up to {self.loss_known:.0%} of "
@@ -685,7 +644,13 @@ def _judge_label(
         error=_rounded(verdict.error),
         far=_rounded_or_none(verdict.far),
         advice=verdict.advice,
+        errors=_errors(observed.errors[number], OF_LABEL),
     )
+
+
+def _errors(histogram: NDArray[np.int64], quantiles: Iterable[float]) -> dict[str, float]:
+    """Errors by quantile, of a histogram of their logarithms."""
+    return {f"{q:g}": _rounded(math.exp(_quantile(histogram, q))) for q in quantiles}
 
 
 def _label_numbers(labels: Sequence[str | None]) -> NDArray[np.intp]:

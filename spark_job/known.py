@@ -6,9 +6,10 @@ turns out to be that of an image which the batch had before, as of one that was 
 inferred. The rows are copied, but for their labels, which are those of the listing: a run stays
 whole whatever becomes of the earlier ones.
 
-Runs are asked in this order: the published one (or the latest settled one of this extractor), then
-whatever lies in the work folders of the batch, the latest first. What a run at work has written
-down there is as good as any other.
+Runs are asked in this order, as long as images are unknown: the published one; two other settled
+ones, the latest started first, which know images that were gone for a while; then whatever lies in
+the work folders of the batch, the latest first. What a run at work has written down there is as
+good as any other.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from spark_job import contract, tables
-from spark_job.errors import RejectedImageError, UsageError
+from spark_job.errors import RejectedImageError
 from spark_job.isolation import UNSURE
 from spark_job.listing import read_part
 from spark_job.objects import BusyError
 from spark_job.parts import SEVERAL, PartRows, PartWriter
-from spark_job.receipts import PartReceipt, RunReceipt
-from spark_job.runs import read_published
+from spark_job.receipts import PartReceipt
+from spark_job.runs import read_published, read_settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,9 @@ LOGGER = logging.getLogger("orchard")
 
 READERS = 32
 """Part receipts that are read at a time."""
+
+SETTLED = 3
+"""Settled runs that are asked: more would be read for each new image, and know hardly more."""
 
 CONTENTS = "contents"
 """Folder below the work folder with the indexes of contents, of two files each."""
@@ -170,34 +174,31 @@ class CarryingPass:
         """Carry over what is known of part number `part`."""
         clock = perf_counter()
         listed = read_part(self.work, part)
-        places = {image.path: place for place, image in enumerate(listed)}
-        unknown = np.ones(len(listed), bool)
+        wanted = {image.path: place for place, image in enumerate(listed)}
         rows = PartRows(np.empty((len(listed), self.card.features), np.float32))
         found: dict[int, tuple[tables.FeatureRow, NDArray[np.float32]]] = {}
         for source in self.known:
-            if not unknown.any():
+            if not wanted:
                 break
             if not source.may_hold(listed[0].path, listed[-1].path):
                 continue
-            for row, features in self._features(source):
-                place = places.get(row.path)
-                if place is not None and unknown[place] and _is_same(listed[place], row):
-                    found[place] = row, features
-                    unknown[place] = False
-                    rows.processors.update(source.processor.split(SEVERAL))
+            for row, features in self._features(source, listed, wanted):
+                found[wanted.pop(row.path)] = row, features
+                rows.processors.update(source.processor.split(SEVERAL))
             for reject in self._rejects(source):
-                place = places.get(reject.path)
-                if place is not None and unknown[place] and _is_same(listed[place], reject):
+                place = wanted.get(reject.path)
+                if place is not None and _is_same(listed[place], reject.version, reject.bytes):
                     why = RejectedImageError(reject.stage, reject.reason, reject.detail)
-                    rows.reject(listed[place], why)
+                    rows.reject(listed[wanted.pop(reject.path)], why)
                     rows.processors.update(source.processor.split(SEVERAL))
-                    unknown[place] = False
         for place in sorted(found):
             row, features = found[place]
             rows.add(listed[place], row._replace(label=listed[place].label), features)
         rows.carried = len(found)
         rows.rejects.sort()
         attempt.report(len(listed))
+        unknown = np.zeros(len(listed), bool)
+        unknown[list(wanted.values())] = True
         left = np.packbits(unknown).tobytes()
         if unknown.all():
             return Carried(None, left)
@@ -206,16 +207,22 @@ class CarryingPass:
         return Carried(writer.settle(part, rows, clock), left)
 
     def _features(
-        self, source: KnownPart
-    ) -> Iterator[tuple[tables.FeatureRow, NDArray[np.float32]]]:
+        self, source: KnownPart, listed: list[Image], wanted: dict[str, int]
+    ) -> list[tuple[tables.FeatureRow, NDArray[np.float32]]]:
+        """Look up images: those that a part knows, which are read only where its keys name any."""
         if source.features is None:
-            return
-        known = _read_features(source.folder, source.features)
-        if known is None:
-            return
-        for row, features in zip(known.rows, known.features, strict=True):
-            if row.width * row.height <= self.max_pixels:
-                yield row, features
+            return []
+        matching = [
+            number
+            for number, (path, version, size, pixels) in enumerate(
+                _read_keys(source.folder, source.features)
+            )
+            if (place := wanted.get(path)) is not None
+            and _is_same(listed[place], version, size)
+            and pixels <= self.max_pixels
+        ]
+        known = _read_features(source.folder, source.features) if matching else None
+        return [] if known is None else [(known.rows[n], known.features[n]) for n in matching]
 
     def _rejects(self, source: KnownPart) -> Iterator[tables.RejectRow]:
         """Yield what time cannot heal: not what was not read, nor what ended its decoder."""
@@ -359,32 +366,24 @@ class _Features:
 
 
 def _settled(output: Folder, batch: str, extractor: str, images: str) -> Iterator[KnownPart]:
-    """Yield the parts of the published run, or of the latest settled one of the extractor."""
-    runs = output / f"{contract.results_folder(batch)}/{contract.RUNS}"
+    """Yield the parts of the published run, and of other settled ones of the extractor.
+
+    What was before a run that computed everything again is set aside: somebody did not trust it.
+    """
     pointer = read_published(output, batch)
-    published = [] if pointer is None else [pointer.run]
-    for run in published + sorted(set(runs.folders()) - set(published), reverse=True):
-        folder = runs / run
-        receipt = _receipt(folder)
-        if receipt is None or (receipt.extractor, receipt.images) != (extractor, images):
-            continue
+    wanted = (extractor, images)
+    fitting = [one for one in read_settled(output, batch) if (one.extractor, one.images) == wanted]
+    again = (place for place, one in enumerate(fitting) if one.settings.get("again"))
+    fitting = fitting[: next(again, len(fitting)) + 1]
+    fitting.sort(key=lambda one: pointer is None or one.run != pointer.run)  # and as they started
+    for receipt in fitting[:SETTLED]:
+        folder = output / contract.run_folder(batch, receipt.run)
         parts = _table(folder, contract.PARTS_FILE)
-        if parts is None:
-            continue
         limit = receipt.settings.get("max_pixels")
-        for part in parts.to_pylist():
+        for part in [] if parts is None else parts.to_pylist():
             paths = part.get("first"), part.get("last")
             files = part["features"], part["rejects"]
             yield KnownPart(folder, *files, *paths, limit, part["processor"])
-        return
-
-
-def _receipt(folder: Folder) -> RunReceipt | None:
-    content = folder.read_or_none(contract.RUN)
-    try:
-        return None if content is None else RunReceipt.from_json(content, folder.uri)
-    except UsageError:  # damaged, or of another contract
-        return None
 
 
 def _at_work(work: Folder, extractor: str, images: str) -> Iterator[KnownPart]:
@@ -406,9 +405,18 @@ def _part(folder: Folder, name: str) -> PartReceipt | None:
         return None
 
 
-def _is_same(image: Image, row: tables.FeatureRow | tables.RejectRow) -> bool:
+def _is_same(image: Image, version: str | None, size: int | None) -> bool:
     """Whether an image is still what it was; one without a version never is."""
-    return image.version is not None and (image.version, image.bytes) == (row.version, row.bytes)
+    return image.version is not None and (image.version, image.bytes) == (version, size)
+
+
+@lru_cache(maxsize=2)
+def _read_keys(folder: Folder, name: str) -> list[tuple[str, str | None, int, int]]:
+    """Read path, version, bytes and pixels of the rows of a file of features."""
+    names = ["path", "version", "bytes", "width", "height"]
+    table = _table(folder / contract.FEATURES, name, names)
+    rows = [] if table is None else zip(*table.to_pydict().values(), strict=True)
+    return [(*key, width * height) for *key, width, height in rows]
 
 
 @lru_cache(maxsize=2)
@@ -429,7 +437,8 @@ def _table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Ta
             path = Path(folder.uri) / name
             table = parquet.read_table(path, columns=columns, partitioning=None)
         else:
-            table = tables.read_table(folder, name, columns)
+            source = pa.BufferReader(_read_content(folder, name))
+            table = parquet.read_table(source, columns=columns)
     except BusyError:
         raise
     except FileNotFoundError:
@@ -438,6 +447,12 @@ def _table(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Ta
         LOGGER.warning("%s/%s cannot be read, and is computed anew: %s", folder.uri, name, error)
         return None
     return None if columns is not None and table.schema.names != columns else table
+
+
+@lru_cache(maxsize=1)
+def _read_content(folder: Folder, name: str) -> bytes:
+    """Read a file in S3, of which a few columns are wanted, and then often the others."""
+    return folder.read(name)
 
 
 @lru_cache(maxsize=64)

@@ -18,12 +18,12 @@ from spark_job.models import DAMAGED, ModelCard, StoredModel, model_id, write_mo
 from spark_job.moments import Moments
 from spark_job.pointers import BatchPointer, read_pointer
 from spark_job.receipts import RunReceipt, add_digests
+from spark_job.runs import read_settled
 from spark_job.sketch import ContentSketch, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from spark_job.drift import Calibration
     from spark_job.objects import Folder
 
 LOGGER = logging.getLogger("orchard")
@@ -124,7 +124,7 @@ def merge_published(
         if own is not None and batch == own.batch:
             one = own
         else:
-            run = _find_run(output, extractor, batch, (fallback_runs or {}).get(batch))
+            run = find_run(output, extractor, batch, (fallback_runs or {}).get(batch))
             one = read_moments(output, batch, run, extractor)
         _require_width(one, merged)
         merged = one.moments if merged is None else merged.merge(one.moments)
@@ -152,7 +152,7 @@ def require_mergeable(
 ) -> None:
     """Refuse what `merge_published` would refuse, without reading any moments."""
     for batch in batches:
-        _find_run(output, extractor, batch, fallback_runs.get(batch))
+        find_run(output, extractor, batch, fallback_runs.get(batch))
 
 
 def fit_merged(
@@ -162,8 +162,7 @@ def fit_merged(
     *,
     rule: dict[str, Any],
     standardize: bool,
-    parents: Sequence[str] = (),
-    calibration: Calibration | None = None,
+    parent: ModelCard | None = None,
 ) -> StoredModel:
     """Fit a model to what `merge_published` gave, and store it under its id.
 
@@ -175,10 +174,8 @@ def fit_merged(
         What it returned.
     rule, standardize
         How to fit; see `pca.fit`.
-    parents
-        Models that it is made from.
-    calibration
-        How it does on images that it was fitted without.
+    parent
+        The model that it is an update of, if it is any.
 
     Raises
     ------
@@ -207,6 +204,9 @@ def fit_merged(
         )
     determined_by = {
         "extractor": extractor,
+        # Also where their images are: a later update replaces a batch's moments by its name, and
+        # the same images under another name are another batch.
+        "batches": [one["batch"] for one in merged.batches],
         "images": merged.images,
         "rule": rule,
         "standardize": standardize,
@@ -224,9 +224,10 @@ def fit_merged(
         variance_kept=model.variance_kept,
         batches=merged.batches,
         shared=merged.shared,
-        parents=list(parents),
+        parents=[] if parent is None else [parent.model],
+        generation=1 if parent is None else (parent.generation or 1) + 1,
     )
-    return write_model(output, StoredModel(model, card, calibration))
+    return write_model(output, StoredModel(model, card))
 
 
 def published_receipt(output: Folder, batch: str) -> RunReceipt | None:
@@ -304,8 +305,22 @@ def read_moments(output: Folder, batch: str, run: str, extractor: str) -> BatchM
     return BatchMoments(batch, run, extractor, images, moments, contents)
 
 
-def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) -> str:
-    """Find the run of a batch whose moments are to be taken."""
+def find_run(output: Folder, extractor: str, batch: str, fallback: str | None) -> str:
+    """Find the run of a batch whose moments are to be taken.
+
+    Parameters
+    ----------
+    output, extractor, batch
+        See `merge_published`.
+    fallback
+        The run that is taken where none of the extractor is published, or none that started later;
+        where that is gone, another one that was settled.
+
+    Raises
+    ------
+    UsageError
+        Where there is none.
+    """
     published = published_receipt(output, batch)
     if published is not None and published.extractor == extractor:
         # A run that has made its model the current one is published a moment later.
@@ -315,9 +330,12 @@ def _find_run(output: Folder, extractor: str, batch: str, fallback: str | None) 
     if fallback is not None:
         if contract.MOMENTS_FILE in (output / contract.run_folder(batch, fallback)).files():
             return fallback
+        for settled in read_settled(output, batch):
+            if settled.extractor == extractor:
+                return settled.run
         raise UsageError(
-            f"run {fallback!r} of batch {batch!r} was removed, and no run of the batch with "
-            f"{extractor} is published; run the batch again, or fit a model without it"
+            f"run {fallback!r} of batch {batch!r} was removed, and the batch has no other run with "
+            f"{extractor}; run the batch again, or fit a model without it"
         )
     if published is None:
         raise UsageError(_unpublished(output, batch))

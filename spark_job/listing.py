@@ -57,10 +57,16 @@ CHUNK = 500_000
 """Rows of a chunk of a listing's columns."""
 
 PART_IMAGES = 768
-"""Most images of a part, which bounds what a crash costs: 9 s on a slow core."""
+"""Most images of a part: 9 s of a slow core with the default network."""
 
-PART_BYTES = 256_000_000
-"""The same for photographs of megabytes: about ten seconds."""
+PART_SECONDS = 10.0
+"""What a part should take at most, for that is what a crash costs."""
+
+BYTES_PER_SECOND = 25_600_000
+"""Of JPEGs of megapixels that a slow core decodes."""
+
+SMALL_PART = 64
+"""Least images of a part, where there are enough: the last ones are small, and so end together."""
 
 
 @dataclass(frozen=True)
@@ -223,15 +229,32 @@ def read_manifest(uri: str, folder: Folder) -> Listing:
     return listing
 
 
-def plan_parts(images: int, slots: int, mean_bytes: float = 0.0) -> list[int]:
-    """Number of images per part, for `images` of `mean_bytes` over `slots` tasks at a time.
+def plan_parts(images: int, slots: int, mean_bytes: float = 0.0, seconds: float = 0.0) -> list[int]:
+    """Number of images per part.
 
     Guided self-scheduling (C. D. Polychronopoulos, D. J. Kuck, IEEE Trans. Computers C-36(12),
     1987): each part takes its share of half of what remains, so that tasks are few and still end
     together.
+
+    A part is to take ten seconds, and a crash then costs at most twenty of each slot where the
+    images come and are decoded at half of what is reckoned with or faster: 13 MB/s and slot, or 26
+    ms for each small image with the default network. It may cost more where a store is slower, or
+    where many pixels lie in few bytes, as of plain PNGs. No part is smaller than an image.
+
+    Parameters
+    ----------
+    images
+        How many there are.
+    slots
+        Tasks at a time.
+    mean_bytes
+        Of an image; 0 where nothing is known of it.
+    seconds
+        That the network takes for an image, as measured; 0 where that does not matter.
     """
-    largest = max(1, int(min(PART_IMAGES, PART_BYTES / max(mean_bytes, 1.0))))
-    smallest = min(64, largest, -(-images // slots))
+    each = mean_bytes / BYTES_PER_SECOND + seconds
+    largest = max(1, int(min(PART_IMAGES, PART_SECONDS / max(each, 1e-9))))
+    smallest = min(SMALL_PART, largest, -(-images // slots))
     parts = []
     while images:
         size = min(images, max(smallest, min(largest, images // (2 * slots))))

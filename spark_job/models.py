@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -35,7 +35,7 @@ class ModelCard:
     Attributes
     ----------
     model
-        Its id: the hash of what determines it.
+        Its id: the hash of what determines it; see `model_id`.
     extractor
         Of the features that it takes.
     images
@@ -52,6 +52,9 @@ class ModelCard:
         Models that it was made from.
     shared
         Images with the same content in several of the batches; None where that is not known.
+    generation
+        One more than that of the model that it is an update of; 1 where it is none. It is told as
+        the model was first made. None of a model of before this was told.
     """
 
     model: str
@@ -66,6 +69,7 @@ class ModelCard:
     batches: list[dict[str, Any]]
     parents: list[str]
     shared: int | None = None
+    generation: int | None = None
     contract: int = contract.CONTRACT
 
 
@@ -86,19 +90,30 @@ def read_model(models: Folder, model: str) -> StoredModel:
         raise ValueError(f"{folder.uri} is not of contract {contract.CONTRACT}")
     card = ModelCard(**fields)
     fitted = PCAModel.from_bytes(folder.read(contract.MODEL_FILE))
-    return StoredModel(fitted, card, _read_calibration(folder))
+    return StoredModel(fitted, card, _read_calibration(folder, card))
 
 
-def _read_calibration(folder: Folder) -> Calibration | None:
-    """Read what the drift card is held against; None where an older Orchard stored the model."""
+def read_calibration(output: Folder, card: ModelCard) -> Calibration | None:
+    """Read what the drift cards of a model compare with; None where there is nothing of use."""
+    return _read_calibration(output / contract.models_folder(card.extractor) / card.model, card)
+
+
+def _read_calibration(folder: Folder, card: ModelCard) -> Calibration | None:
     content = folder.read_or_none(contract.CALIBRATION)
+    if content is None:
+        return None
     try:
-        return None if content is None else Calibration.from_fields(json.loads(content))
+        found = Calibration.from_fields(json.loads(content))
     except DAMAGED as error:
         LOGGER.warning(
             "%s in %s is damaged (%s): no advice", contract.CALIBRATION, folder.uri, error
         )
         return None
+    if found.covered:
+        return found
+    # An older Orchard stored it: found out for one batch, and an average, far too loose, for more.
+    whole = replace(found, covered=card.n, sampled=found.images)
+    return whole if len(card.batches) == 1 else None
 
 
 def require_extractor(model: ModelCard, card: Card) -> None:
@@ -121,7 +136,7 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
     """Store a model under its id, and return what is stored there.
 
     A stored model is never modified: where this one exists already, that is what is returned,
-    unless it cannot be read. A calibration is added to one that has none.
+    unless it cannot be read. A calibration is added, and replaced by one that says more.
     """
     models = output / contract.models_folder(model.card.extractor)
     card = to_json(asdict(model.card))
@@ -132,9 +147,11 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
         # Another run may fit the same at the same time, or have died between the two.
         with suppress(ConflictError):
             (models / model.card.model).swap(name, content, None)
-    if model.calibration is not None and _read_calibration(models / model.card.model) is None:
-        calibration = to_json(asdict(model.calibration))
-        (models / model.card.model).write(contract.CALIBRATION, calibration)
+    if model.calibration is not None:
+        stored = _read_calibration(models / model.card.model, model.card)
+        if stored is None or model.calibration.says_more_than(stored):
+            calibration = to_json(asdict(model.calibration))
+            (models / model.card.model).write(contract.CALIBRATION, calibration)
     try:
         return read_model(models, model.card.model)
     except DAMAGED:
@@ -145,13 +162,25 @@ def write_model(output: Folder, model: StoredModel) -> StoredModel:
 
 
 def model_id(determined_by: dict[str, Any]) -> str:
-    """Name a model by the hash of what determines it: images, extractor, and how it was fitted."""
+    """Name a model by the hash of what determines it.
+
+    That is the names of the batches, their images, the extractor, and how it was fitted.
+    """
     canonical = json.dumps(determined_by, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def find_model(output: Folder, prefix: str) -> tuple[str, str]:
+def find_model(output: Folder, prefix: str, network: str | None = None) -> tuple[str, str]:
     """Find a stored model by its id, or by the first digits of it that no other model has.
+
+    Parameters
+    ----------
+    output
+        The root of all batches.
+    prefix
+        The id, or its first digits.
+    network
+        Only models of its features; by default of any network.
 
     Returns
     -------
@@ -163,15 +192,16 @@ def find_model(output: Folder, prefix: str) -> tuple[str, str]:
     UsageError
         Where there is none, or more than one.
     """
-    stored = stored_models(output)
+    stored = [one for one in stored_models(output) if network in (None, one[0].rpartition("-")[0])]
     found = [one for one in stored if one[1] == prefix] or [
         one for one in stored if prefix and one[1].startswith(prefix)
     ]
     if len(found) == 1:
         return found[0]
     if not found:
+        of = "" if network is None else f" of the network {network}"
         known = "`orchard models list` names those that there are" if stored else "it has none"
-        raise UsageError(f"{output.uri} has no model {prefix!r}; {known}")
+        raise UsageError(f"{output.uri} has no model {prefix!r}{of}; {known}")
     named = ", ".join(f"{model} of {extractor}" for extractor, model in found[:8])
     raise UsageError(
         f"{prefix!r} may be any of {len(found)} models ({named}); write more of its id"

@@ -98,7 +98,8 @@ class Entry:
     bytes
         Its size; None where the file system does not tell, as of a broken link.
     version
-        Changes when the content does: the ETag in S3, time in nanoseconds and size on a disk.
+        Changes when the content does: the ETag in S3; on a disk the times of the content's and of
+        the file's last change, in nanoseconds, and the size.
     """
 
     name: str
@@ -162,7 +163,13 @@ class Folder(ABC):
 
     @abstractmethod
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Read `length` bytes of the file `name` from place `start` on; fewer where it ends."""
+        """Read `length` bytes of the file `name` from `start` on, all of which it has.
+
+        Raises
+        ------
+        OSError
+            Where they cannot be read; FileNotFoundError where there is no such file.
+        """
 
     @abstractmethod
     def read_once(self, name: str, *, limit: int, version: str | None) -> Content:
@@ -329,7 +336,7 @@ class LocalFolder(Folder):
         return self._read(name, limit).bytes
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Read a part of the file `name`; see `Folder.read_range`."""
+        """Read a range of the file `name`; see `Folder.read_range`."""
         with Path(self.path, name).open("rb") as file:
             file.seek(start)
             return file.read(length)
@@ -509,7 +516,10 @@ def require_at_most(limit: int | None, size: int) -> None:
 
 
 def _version(status: os.stat_result) -> str:
-    return f"{status.st_mtime_ns}-{status.st_size}"
+    # An archive may give all its files one time, and two of one size may change places: only the
+    # kernel's own time of change tells, as git knows. Where a file is merely linked or its owner
+    # changes, that costs a read: its content is known.
+    return f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_size}"
 
 
 def _tag(content: bytes) -> str:

@@ -1,27 +1,27 @@
-"""The passes over the features table after it is written: moments, calibration, then vectors."""
+"""The passes over the features table after it is written: moments and a sample, then vectors."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from spark_job import contract, tables
-from spark_job.drift import FEWEST, FOLDS, Observed, calibrate, hold_out, losses
+from spark_job.drift import Observed, losses
 from spark_job.findings.outliers import Far, FarImage
 from spark_job.moments import Moments
 from spark_job.parts import features_digest
 from spark_job.receipts import add_digests
+from spark_job.samples import IMAGES, Sample, evenly_by_group, join
 from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from spark_job.drift import Calibration, HeldOut
     from spark_job.engines import Attempt, Engine
     from spark_job.objects import Folder
     from spark_job.pca import PCAModel
@@ -38,10 +38,10 @@ PIECES = "pieces"
 DRIFT = "drift"
 """Folder below the work folder with what the groups' images add up to for the drift card."""
 
-NONE_FAR = Far()
+SAMPLES = "samples"
+"""Folder below the work folder with the groups' parts of the run's sample."""
 
-SAMPLE, SAMPLE_FILES = 4096, 32
-"""Most images that a calibration looks at, and most files that it reads them from."""
+NONE_FAR = Far()
 
 
 def group_parts(rows: list[int], groups: int) -> list[list[int]]:
@@ -57,6 +57,11 @@ def group_parts(rows: list[int], groups: int) -> list[list[int]]:
     return list(grouped.values())
 
 
+def choose_sample(rows: list[int], groups: list[list[int]]) -> list[NDArray[np.intp]]:
+    """For each group of parts, which of its rows are of the run's sample."""
+    return evenly_by_group([sum(rows[part] for part in group) for group in groups], IMAGES)
+
+
 def plan_vectors(rows: int, k: int, slots: int) -> tuple[int, int]:
     """Number of vectors' files for `rows` vectors of k components, and of pieces per file.
 
@@ -69,11 +74,15 @@ def plan_vectors(rows: int, k: int, slots: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class MomentsReceipt:
-    """Moments of a group: the file's name in the work folder, rows, and their features' digest."""
+    """Moments of a group: the file's name in the work folder, rows, and their features' digest.
+
+    `sample` names the file with its part of the run's sample.
+    """
 
     file: str
     n: int
     features: str
+    sample: str
 
 
 @dataclass(frozen=True)
@@ -88,94 +97,37 @@ class MomentsPass:
         Names of files of the features table.
     features
         Of the network.
+    chosen
+        For each group, which of its rows are of the run's sample.
     """
 
     work: Folder
     groups: list[list[str]]
     features: int
+    chosen: list[NDArray[np.intp]]
 
     def __call__(self, group: int, _attempt: Attempt) -> MomentsReceipt:
         """Write the moments of group number `group`."""
         moments = Moments.empty(self.features)
         contents = ContentSketch.empty()
-        digests = []
+        digests, sampled, before = [], [], 0
         for name in self.groups[group]:
             file = f"{contract.FEATURES}/{name}"
-            table = tables.read_table(self.work, file, ["path", "sha256", "features"])
+            table = tables.read_table(self.work, file, ["path", "label", "sha256", "features"])
             matrix = tables.as_matrix(table["features"])
             contents = contents.merge(ContentSketch.of(table["sha256"].to_pylist()))
             digests.append(features_digest(table["path"].to_pylist(), matrix))
             moments = moments.merge(Moments.of(matrix))
-        file = f"{MOMENTS}/{group:05d}-{secrets.token_hex(8)}.npz"
-        self.work.write(file, moments.to_bytes(contents=contents))
-        return MomentsReceipt(file, moments.n, add_digests(digests))
-
-
-@dataclass(frozen=True)
-class FeaturesFile:
-    """A file of the features table of this run or of a published one, and its rows."""
-
-    folder: Folder
-    name: str
-    rows: int
-
-
-def calibrate_model(
-    engine: Engine, files: list[FeaturesFile], *, standardize: bool, rule: dict[str, Any]
-) -> Calibration | None:
-    """Find out how a model fitted on the features in `files` does on images left out.
-
-    Costs `FOLDS` fits of a sample, on the engine: about as long as so many fits, whatever the
-    number of images. None where there are too few.
-    """
-    if sum(file.rows for file in files) < FEWEST:
-        return None
-    step = max(1.0, len(files) / SAMPLE_FILES)
-    chosen = [files[int(number * step)] for number in range(min(len(files), SAMPLE_FILES))]
-    held_out = CalibrationPass(chosen, standardize, rule)
-    return calibrate(engine.run("calibration", held_out, range(FOLDS)))
-
-
-@dataclass(frozen=True)
-class CalibrationPass:
-    """Fits without a part of a sample, held against that part; see `drift`.
-
-    Attributes
-    ----------
-    files
-        Whose rows are sampled evenly, `SAMPLE` of them at most.
-    standardize, rule
-        As of the model.
-    """
-
-    files: list[FeaturesFile]
-    standardize: bool
-    rule: dict[str, Any]
-
-    def __call__(self, fold: int, _attempt: Attempt) -> HeldOut | None:
-        """Fit without fold number `fold`."""
-        labels, features = _read_sample(tuple(self.files))
-        return hold_out(features, labels, fold, standardize=self.standardize, rule=self.rule)
-
-
-@lru_cache(maxsize=1)
-def _read_sample(
-    files: tuple[FeaturesFile, ...],
-) -> tuple[list[str | None], NDArray[np.float32]]:
-    """Labels and features in the order of paths, of which a second pass has some at its end.
-
-    A worker keeps them for its next fold: 21 MB.
-    """
-    total = sum(file.rows for file in files)
-    rows = np.unique(np.arange(min(SAMPLE, total)) * total // min(SAMPLE, total))
-    chosen, before = [], 0
-    for file in files:
-        table = tables.read_table(file.folder, file.name, ["path", "label", "features"])
-        here = rows[(rows >= before) & (rows < before + file.rows)] - before
-        chosen.append(table.take(pa.array(here)))
-        before += file.rows
-    sample = pa.concat_tables(chosen).sort_by("path")
-    return sample["label"].to_pylist(), tables.as_matrix(sample["features"])
+            rows = self.chosen[group] - before
+            some = table.take(pa.array(rows[(rows >= 0) & (rows < len(table))]))
+            columns = some["path"].to_pylist(), some["label"].to_pylist()
+            sampled.append(Sample.of(*columns, tables.as_matrix(some["features"])))
+            before += len(table)
+        name = f"{group:05d}-{secrets.token_hex(8)}.npz"
+        self.work.write(f"{MOMENTS}/{name}", moments.to_bytes(contents=contents))
+        self.work.write(f"{SAMPLES}/{name}", join(sampled).to_bytes())
+        digest = add_digests(digests)
+        return MomentsReceipt(f"{MOMENTS}/{name}", moments.n, digest, f"{SAMPLES}/{name}")
 
 
 @dataclass(frozen=True)

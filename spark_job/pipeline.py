@@ -23,7 +23,15 @@ from spark_job.accounting import (
     require_equal,
     require_usable,
 )
-from spark_job.choice import Calibrations, adopt, choose, find_current
+from spark_job.calibration import (
+    FeaturesFile,
+    OwnImages,
+    SampledRun,
+    calibrate_model,
+    find_samples,
+    is_calibrated,
+)
+from spark_job.choice import adopt, choose, find_current
 from spark_job.claims import now
 from spark_job.corrections import correct, read_corrections
 from spark_job.dollars import estimate
@@ -46,13 +54,13 @@ from spark_job.listing import (
 )
 from spark_job.moments import Moments
 from spark_job.networks import load_card, load_network
+from spark_job.networks.extractor import RatePass
 from spark_job.objects import open_folder
 from spark_job.parts import SEVERAL
 from spark_job.passes import (
-    FeaturesFile,
     MomentsPass,
     ProjectionPass,
-    calibrate_model,
+    choose_sample,
     group_parts,
     project_files,
     read_observed,
@@ -69,13 +77,15 @@ from spark_job.receipts import (
     add_up,
     versions,
 )
+from spark_job.samples import Sample, join
 from spark_job.sketch import ContentSketch
 
 if TYPE_CHECKING:
+    from spark_job.calibration import Images
     from spark_job.choice import Choice
     from spark_job.claims import Claim
     from spark_job.corrections import Corrections
-    from spark_job.drift import Calibration, DriftCard
+    from spark_job.drift import DriftCard
     from spark_job.engines import Engine
     from spark_job.findings.card import FindingsCard
     from spark_job.findings.survey import Survey
@@ -214,8 +224,8 @@ class _Work:
         featurized = self._featurize()
         moments, contents = self._moments(featurized)
         files = _accepted(self.claim.work, self.card, featurized.receipts)
+        files.append((contract.SAMPLE_FILE, contract.SAMPLE_FILE))
         runs.copy_files(self.claim, files)
-        calibrations = Calibrations(partial(self._calibrate, featurized))
         survey = self._survey(featurized, moments)
         while True:
             choice = choose(
@@ -230,7 +240,7 @@ class _Work:
                     moments,
                     contents,
                 ),
-                calibrations,
+                partial(self._calibrate, featurized),
             )
             self.clock.lap("fit")
             vectors = self._project(featurized, choice)
@@ -324,9 +334,12 @@ class _Work:
         rest, work = carried.rest, self.claim.work
         if not len(rest):
             return EMPTY_DIGEST, []
+        size = rest.mean_bytes
         if not carried.receipts:  # else some could be read before, and what is left may be refused
-            require_readable(self.images, rest)
-        planned = plan_parts(len(rest), self.engine.slots, rest.mean_bytes)
+            tried = require_readable(self.images, rest)
+            size = size or tried  # as of a manifest, which tells no sizes
+        seconds = self.engine.run("rate", RatePass(self.card.name), [0])[0]
+        planned = plan_parts(len(rest), self.engine.slots, size, seconds)
         sizes, order = spread(planned, self.engine.slots)
         folder = work / contract.REST if carried.parts else work
         digest = write_listing(folder, rest, sizes)
@@ -392,8 +405,9 @@ class _Work:
 
     def _moments(self, featurized: _Featurized) -> tuple[Moments, ContentSketch]:
         work, rows = self.claim.work, featurized.rows
-        groups = featurized.files(group_parts(rows, min(MOST_MOMENTS, self.engine.slots)))
-        moments_pass = MomentsPass(work, groups, self.card.features)
+        grouped = group_parts(rows, min(MOST_MOMENTS, self.engine.slots))
+        groups, chosen = featurized.files(grouped), choose_sample(rows, grouped)
+        moments_pass = MomentsPass(work, groups, self.card.features, chosen)
         receipts = self.engine.run("moments", moments_pass, range(len(groups)))
         moments, contents = Moments.empty(self.card.features), ContentSketch.empty()
         # In the groups' order, so that the last bits do not depend on which task ended first.
@@ -404,18 +418,35 @@ class _Work:
         require_equal("features read back", moments.n, sum(rows))
         read_back = add_digests(one.features for one in receipts)
         require_equal("features read back, by their bytes", read_back, featurized.digests.features)
+        sample = join([Sample.from_bytes(work.read(one.sample)) for one in receipts])
+        work.write(contract.SAMPLE_FILE, sample.to_bytes())
         self.clock.lap("moments")
         return moments, contents
 
     def _calibrate(
-        self, featurized: _Featurized, rule: dict[str, Any], standardize: bool
-    ) -> Calibration | None:
-        """Find out how a model of this batch does on images that it was fitted without."""
-        files = [
-            FeaturesFile(self.claim.work, f"{contract.FEATURES}/{part.features}", rows)
-            for part, rows in zip(featurized.parts, featurized.rows, strict=True)
-        ]
-        return calibrate_model(self.engine, files, standardize=standardize, rule=rule)
+        self, featurized: _Featurized, model: StoredModel, batches: list[dict[str, Any]]
+    ) -> StoredModel:
+        """Give a model a calibration, on images of all its batches, unless it has a whole one."""
+        work, n = self.claim.work, sum(featurized.rows)
+        alone = [(one["run"], one["n"]) for one in batches] == [(self.claim.run, n)]
+        if is_calibrated(model) and not alone:
+            return model
+        self.clock.lap("fit")
+        images: Images
+        if alone:
+            parts = zip(featurized.parts, featurized.rows, strict=True)
+            images = OwnImages.of(
+                [
+                    FeaturesFile(work, f"{contract.FEATURES}/{part.features}", rows)
+                    for part, rows in parts
+                ]
+            )
+        else:
+            own = {self.claim.batch: SampledRun(work, n)}
+            images = find_samples(self.claim.output, model.card, batches, own)
+        calibrated = calibrate_model(self.engine, self.claim.output, model, images)
+        self.clock.lap("calibrate")
+        return calibrated
 
     def _drift(
         self, choice: Choice, moments: Moments, vectors: list[VectorsReceipt]

@@ -35,7 +35,8 @@ class ModelPointer:
     batch, run
         Empty where a person chose the model.
     generation
-        How many models were current here, this one included.
+        How many models were current here, this one included; not that of the model itself, see
+        `models.ModelCard`.
     """
 
     model: str

@@ -25,6 +25,7 @@ from spark_job.formats import unsupported_by_name
 from spark_job.listing import Image
 from spark_job.objects import BusyError, FileTooLargeError, RefusedError
 from spark_job.retries import patiently, pause
+from spark_job.samples import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -269,8 +270,13 @@ def _read(folder: Folder, image: Image, pace: Pace) -> Read:
         return RejectedImageError("read", "unreadable", str(error))
 
 
-def require_readable(folder: Folder, listing: Listing) -> None:
+def require_readable(folder: Folder, listing: Listing) -> float:
     """Try some images of a batch before anything is begun for it.
+
+    Returns
+    -------
+    float
+        Their mean size in bytes; 0 where none of them tells.
 
     Raises
     ------
@@ -279,33 +285,37 @@ def require_readable(folder: Folder, listing: Listing) -> None:
     BusyError
         Where the store gives none, for a minute.
     """
-    places = range(0, len(listing), max(1, len(listing) // TRIED))
-    tried = [Image(**row) for place in places for row in listing.rows(place, 1).to_pylist()]
+    tried = [
+        Image(**listing.rows(place, 1).to_pylist()[0])
+        for place in evenly(len(listing), TRIED).tolist()
+    ]
     with ThreadPoolExecutor(READERS) as pool:
-        failures = list(pool.map(partial(_failure, folder), tried))
-    if all(isinstance(failure, BusyError) for failure in failures):
-        failures = [patiently(lambda: _failure_but_busy(folder, tried[0]))]
-    if all(isinstance(failure, RefusedError) for failure in failures):
+        found = list(pool.map(partial(_size, folder), tried))
+    if all(isinstance(one, BusyError) for one in found):
+        found = [patiently(lambda: _size_unless_busy(folder, tried[0]))]
+    if all(isinstance(one, RefusedError) for one in found):
         remedy = "the files' owner" if folder.is_local else "the bucket's policy and its key"
         raise UsageError(
-            f"none of {len(tried)} images tried in {folder.uri} may be read ({failures[0]}); check "
+            f"none of {len(tried)} images tried in {folder.uri} may be read ({found[0]}); check "
             f"who runs the job, and {remedy}"
         )
+    sizes = [one for one in found if isinstance(one, int)]
+    return sum(sizes) / max(1, len(sizes))
 
 
-def _failure(folder: Folder, image: Image) -> Exception | None:
-    """Ask for an image and not for its bytes."""
+def _size(folder: Folder, image: Image) -> int | Exception:
+    """Ask for an image and not for its bytes: how many they are, or why it cannot be had."""
     try:
-        folder.read_once(image.path, limit=0, version=image.version)
-    except FileTooLargeError:
-        return None
+        return len(folder.read_once(image.path, limit=0, version=image.version).bytes)
+    except FileTooLargeError as error:
+        size: int = error.args[0]
+        return size
     except (OSError, ValueError) as error:
         return error
-    return None
 
 
-def _failure_but_busy(folder: Folder, image: Image) -> Exception | None:
-    failure = _failure(folder, image)
-    if isinstance(failure, BusyError):
-        raise failure
-    return failure
+def _size_unless_busy(folder: Folder, image: Image) -> int | Exception:
+    found = _size(folder, image)
+    if isinstance(found, BusyError):
+        raise found
+    return found

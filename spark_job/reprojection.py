@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from spark_job import contract, runs, tables
 from spark_job.accounting import require_equal
+from spark_job.calibration import calibrate_model, find_samples, is_calibrated
 from spark_job.claims import now, parse_claim
 from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
@@ -91,9 +92,9 @@ def plan(output: Folder, batches: Sequence[str], model: str | None = None) -> li
 
 
 def start_workers() -> Engine:
-    """Start processes of this machine for `reproject`."""
-    warm_up = partial(import_module, "spark_job.passes")
-    return start_engine("processes", master="", name="orchard reproject", warm_up=warm_up)
+    """Start processes of this machine, for `reproject` and for calibrations."""
+    warm_up = partial(import_module, "spark_job.reprojection")
+    return start_engine("processes", master="", name="orchard", warm_up=warm_up)
 
 
 def reproject(output: Folder, planned: Reprojection, engine: Engine) -> RunReceipt:
@@ -140,11 +141,15 @@ def reproject(output: Folder, planned: Reprojection, engine: Engine) -> RunRecei
 def _settle(claim: Claim, planned: Reprojection, engine: Engine) -> RunReceipt:
     clock = Clock()
     source, model = planned.source, planned.model
+    same = model.card.images == source.digests.images
+    if not same and not is_calibrated(model):
+        samples = find_samples(claim.output, model.card, model.card.batches)
+        model = calibrate_model(engine, claim.output, model, samples)
+        clock.lap("calibrate")
     folder = claim.output / contract.run_folder(source.batch, source.run)
     moments = read_moments(claim.output, source.batch, source.run, source.extractor).moments
     names, rows = _features(folder, source)
     ids = {"extractor": source.extractor, "model": model.card.model}
-    same = model.card.images == source.digests.images
     projection = ProjectionPass(claim.work, [], model.pca, ids, folder, drift=not same)
     vectors = project_files(engine, projection, names, rows)
     require_equal("vectors written", sum(one.rows for one in vectors), sum(rows))
@@ -230,6 +235,7 @@ def _copy(
     kept = [f"{contract.FEATURES}/{name}" for name in names]
     kept += [f"{contract.REJECTS}/{name}" for name in (folder / contract.REJECTS).files()]
     kept += [contract.MOMENTS_FILE, contract.PARTS_FILE]
+    kept += [name for name in folder.files() if name == contract.SAMPLE_FILE]
     # What is like what does not depend on the model, but for which images lie far outside of it.
     findings = (folder / contract.FINDINGS).entries()
     kept += sorted(f"{contract.FINDINGS}/{entry.name}" for entry in findings)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("orchard")
 
 COPIES = 32
-"""Files that are copied in S3 at a time."""
+"""Files that are copied in S3, or small ones that are read, at a time."""
 
 
 def claim_run(output: Folder, batch: str, run: str, images_uri: str, extractor: str) -> Claim:
@@ -78,6 +78,25 @@ def read_published(output: Folder, batch: str) -> BatchPointer | None:
         Where the pointer is damaged or of another contract.
     """
     return read_pointer(output / contract.results_folder(batch), BatchPointer)
+
+
+def read_settled(output: Folder, batch: str) -> list[RunReceipt]:
+    """Read the receipts of a batch's complete runs, the latest started first.
+
+    Those that are damaged, or of another contract, are passed over.
+    """
+    folder = output / f"{contract.results_folder(batch)}/{contract.RUNS}"
+
+    def read(run: str) -> RunReceipt | None:
+        content = (folder / run).read_or_none(contract.RUN)
+        try:
+            return None if content is None else RunReceipt.from_json(content, f"{folder.uri}/{run}")
+        except UsageError:
+            return None
+
+    with ThreadPoolExecutor(COPIES) as pool:
+        found = [one for one in pool.map(read, folder.folders()) if one is not None]
+    return sorted(found, key=lambda one: (one.started, one.run), reverse=True)
 
 
 def copy_files(claim: Claim, files: list[tuple[str, str]], source: Folder | None = None) -> None:

@@ -7,6 +7,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_job import networks
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_VARIANCE = 0.80
 
 LOCAL = "local[*,4]"
+
+LONGEST_BATCH = 64
+"""Characters of a batch's name."""
 
 EPILOG = """\
 Every option also has a form with a value, for callers that cannot leave one out: --csv false,
@@ -78,15 +82,24 @@ class JobSettings:
         return {} if self.variance is None else {"variance": self.variance}
 
 
-def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
+def parse_args(
+    argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None
+) -> JobSettings:
     """Read `argv` (default: the process's own).
+
+    Parameters
+    ----------
+    argv
+        The command line.
+    parser
+        `make_parser`'s, of a kind that refuses in another way.
 
     Raises
     ------
     SystemExit
         With code 2 and a sentence on stderr where an argument is wrong.
     """
-    parser = make_parser()
+    parser = parser or make_parser()
     arguments = vars(parser.parse_args(argv))
     # What was said to be none, or not said, has the default.
     given = {name: value for name, value in arguments.items() if value is not None}
@@ -102,14 +115,21 @@ def parse_args(argv: Sequence[str] | None = None) -> JobSettings:
     return JobSettings(**({"run": new_run()} | given))
 
 
+def name_batch(images: str) -> str:
+    """Make a batch's name of the folder's, local or in S3."""
+    folder = images if "://" in images else str(Path(images).resolve())
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.rstrip("/").rpartition("/")[2])
+    return name.strip("-._")[:LONGEST_BATCH] or "batch"
+
+
 def new_run() -> str:
     """Name a run by the time it starts, UTC."""
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(kind: type[Parser] | None = None) -> argparse.ArgumentParser:
     """Make the parser; its every option but the first three may be left out or be ``none``."""
-    parser = _Parser(
+    parser = (kind or Parser)(
         prog="python -m spark_job",
         description="Turn a batch of photographs into a network's features and PCA vectors.",
         epilog=EPILOG,
@@ -126,7 +146,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="URI",
         **required,
     )
-    _add(parser, "batch", _identifier("batch", 64), "the batch's name", **required)
+    _add(parser, "batch", _identifier("batch", LONGEST_BATCH), "the batch's name", **required)
     _add(
         parser,
         "run",
@@ -280,16 +300,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Suggests what was meant where an option is not known."""
 
     def error(self, message: str) -> NoReturn:
+        """End with a sentence, and with what was meant where that can be told."""
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
         if unknown is not None:
             known = [name for action in self._actions for name in action.option_strings]
             meant = difflib.get_close_matches(unknown[1], known, 1)
             hint = f"did you mean {meant[0]}?" if meant else "--help lists the options"
             message = f"there is no option {unknown[1]}; {hint}"
+        self.refuse(message)
+
+    def refuse(self, message: str) -> NoReturn:
+        """End with a sentence."""
         super().error(message)
 
 

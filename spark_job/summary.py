@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from spark_job.receipts import RunReceipt
 
 
-def summarize(receipt: RunReceipt) -> str:
-    """Render counts, rejects by reason, components, speed, time per stage, where results are."""
+def summarize(receipt: RunReceipt, report: str | None = None) -> str:
+    """Render what `facts` gives, and where the report lies, if there is one."""
+    lines = facts(receipt) + ([("report", report)] if report is not None else [])
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(
+        [f"Batch {receipt.batch}, run {receipt.run}"]
+        + [f"  {name:<{width}}  {text}" for name, text in lines]
+    )
+
+
+def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
+    """Tell counts, rejects by reason, components, speed, time per stage, where results are."""
     counts, model, seconds = receipt.counts, receipt.model, receipt.seconds
     known = f" ({counts.carried_over:,} known from before)" if counts.carried_over else ""
     lines = [("images", f"{counts.listed:,} listed, {counts.featurized:,} featurized{known}")]
@@ -25,8 +35,10 @@ def summarize(receipt: RunReceipt) -> str:
     lines += [("rejected", f"{counts.rejected:,}{_by_name(counts.rejects)}")]
     if counts.unsupported:
         formats = _by_name(with_dots(counts.formats))
-        told = f"{counts.unsupported:,} pictures in formats that are not taken{formats}"
-        lines += [("unsupported", f"{told}: convert them to JPEG")]
+        told, remedy = "pictures in formats that are not taken", "convert them to JPEG"
+        if counts.unsupported == 1:
+            told, remedy = "picture in a format that is not taken", "convert it to JPEG"
+        lines += [("unsupported", f"{counts.unsupported:,} {told}{formats}: {remedy}")]
     if counts.ignored:
         ignored = with_dots(counts.ignored)
         lines += [("ignored", f"{sum(ignored.values()):,} other files{_by_name(ignored)}")]
@@ -61,12 +73,7 @@ def summarize(receipt: RunReceipt) -> str:
                 f"{cost.hours:.2f} h at {cost.per_hour:.2f} an hour",
             )
         ]
-    lines += [("results", receipt.results)]
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(
-        [f"Batch {receipt.batch}, run {receipt.run}"]
-        + [f"  {name:<{width}}  {text}" for name, text in lines]
-    )
+    return [*lines, ("results", receipt.results)]
 
 
 def _drift(card: DriftCard) -> list[tuple[str, str]]:

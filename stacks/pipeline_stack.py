@@ -16,6 +16,7 @@ from aws_cdk import (
     aws_ssm,
 )
 
+from spark_job import __version__
 from stacks import grants
 from stacks.acknowledgements import acknowledge
 from stacks.artifacts import Artifacts
@@ -222,6 +223,7 @@ class PipelineStack(Stack):
         CfnOutput(self, "LogBucket", value=self.storage.logs.bucket_name)
         CfnOutput(self, "Database", value=self.catalog.database)
         CfnOutput(self, "StateMachine", value=self.workflow.state_machine.state_machine_arn)
+        CfnOutput(self, "Version", value=__version__)  # which `orchard` holds against its own
 
 
 def key_parameter(stack_id: str) -> str:

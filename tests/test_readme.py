@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from demo.synthetic import FRUITS, make_batch
+from demo.drawing.fruits import FRUITS
+from demo.synthetic import make_batch
 from spark_job import contract
 from spark_job.engines.spark import find_java
-from spark_job.receipts import RunReceipt
-from spark_job.summary import summarize
 from stacks.batch.catalog import IMAGES_SQL, TABLES
 from tests.pages import PAGES, REPOSITORY, commands, section
 from tests.pages import TEXT as README
@@ -71,9 +70,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(job(*options), place)
     run(job(*options[:1], "--pca=fit"), place)
     run(job(*options[:1], "--batch=tuesday"), place)
-    run(
-        [sys.executable, "-m", "demo", "--images=images", "--batch=synthetic-fruit", SPARING], place
-    )
+    alone = ["--images=images", "--batch=synthetic-fruit", "--output=out/synthetic-fruit"]
+    run([sys.executable, "-m", "demo", *alone, SPARING], place)
     return place
 
 
@@ -128,13 +126,13 @@ def test_the_sql_reads_published_runs_alone_and_mixes_no_models(
     expected: dict[tuple[str, str], list[float]] = {}
     for row in [*vectors(monday), *vectors(tuesday), *vectors(alone)]:
         expected.setdefault((row["model"], row["label"]), []).append(row["vector"][0])
-    # The batches hold the same images, so the models that they fit are the same one.
-    assert len({model for model, _ in expected}) == 1
+    # The batch in an output of its own fits a model of its own, though it holds the same images.
+    assert len({model for model, _ in expected}) == 2
     assert {(model, label): images for model, label, images, _ in found} == {
         key: len(values) for key, values in expected.items()
     }
-    assert all(images == 3 * PER_LABEL for *_, images, _ in found)
-    assert len(found) == len(FRUITS)
+    assert {images for *_, images, _ in found} == {2 * PER_LABEL, PER_LABEL}
+    assert len(found) == 2 * len(FRUITS)
     for model, label, _, mean in found:
         assert mean == pytest.approx(np.mean(expected[model, label]))
 
@@ -149,7 +147,7 @@ def test_the_sql_keeps_models_apart(place: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(place)
     with duckdb.connect() as connection:
         found = connection.execute(sql).fetchall()
-    assert len({model for model, *_ in found}) == 2
+    assert len({model for model, *_ in found}) == 3
     assert sum(images for *_, images, _ in found) == 4 * PER_LABEL * len(FRUITS)
 
 
@@ -242,17 +240,38 @@ def test_the_list_of_what_is_written_is_complete(place: Path) -> None:
 
 
 @pytest.mark.job
-def test_the_sample_shows_what_a_summary_does(place: Path) -> None:
-    folder = current(place / "out/synthetic-fruit/results/synthetic-fruit")
-    printed = summarize(RunReceipt.from_json((folder / "run.json").read_bytes(), str(folder)))
-    sample = README[README.index("    Batch synthetic-fruit") :].splitlines()
-    shape = [_shape(line.removeprefix("    ")) for line in sample[: len(printed.splitlines())]]
-    assert shape == [_shape(line) for line in printed.splitlines()]
+def test_the_sample_is_what_the_demonstration_prints(tmp_path: Path) -> None:
+    printed = run([sys.executable, "-m", "demo"], tmp_path).stdout.splitlines()[1:]
+    sample = README[README.index("    Batch synthetic-fruit") :].splitlines()[: len(printed)]
+    assert [_shape(line.removeprefix("    ")) for line in sample] == [
+        _shape(one) for one in printed
+    ]
+    told = ("  images ", "  rejected ", "  unsupported ")
+    for line, ours in zip(sample, printed, strict=True):
+        assert not ours.startswith(told) or ours == line.removeprefix("    ")
+
+
+@pytest.mark.job
+def test_what_the_sample_says_to_look_with_runs(place: Path) -> None:
+    lines = re.findall(r"^      \.venv/bin/orchard (.*)$", README, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["sql", "show", "search"]
+    # The page of `search --open` would open in whoever tests' browser.
+    for line in lines[:2]:
+        done = run([sys.executable, "-m", "orchard", *shlex.split(line)], place)
+        assert len(done.stdout.splitlines()) > len(FRUITS)
+
+
+@pytest.mark.job
+@pytest.mark.parametrize("command", commands(".venv/bin/orchard sql "))
+def test_a_query_gives_rows(place: Path, command: str) -> None:
+    done = run([sys.executable, "-m", "orchard", *shlex.split(command)[1:]], place)
+    assert len(done.stdout.splitlines()) > len(FRUITS)
 
 
 def _shape(line: str) -> str:
     """Leave the words of a line, without its numbers, ids and folders."""
-    line = re.sub(r"(\s)/\S+", r"\1PATH", line)
+    line = re.sub(r"(\s)(file://)?/\S+", r"\1\2PATH", line)
+    line = re.sub(r"\S*bin/orchard", "orchard", line)
     line = re.sub(r"[0-9a-f]{16}\b|\d{8}T[\d.]+Z", "ID", line)
     return re.sub(r"\d[\d,.]*", "N", line)
 

@@ -20,7 +20,9 @@ def export(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="Which model (default: the current one).", show_default=False
+            metavar="ID",
+            help="Which model, by its id or its first digits (default: the current one).",
+            show_default=False,
         ),
     ] = None,
     network: Annotated[

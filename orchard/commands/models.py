@@ -7,16 +7,20 @@ import numpy as np
 import typer
 
 from orchard import console
+from orchard.collection import current_models
 from orchard.options import Batches, Json, Output, open_root, split_names
 from spark_job import contract, lineage, reprojection
 from spark_job import models as store
+from spark_job.calibration import calibrate_model, find_samples, is_calibrated
 from spark_job.claims import now
+from spark_job.engines import Engine
 from spark_job.errors import UsageError
 from spark_job.models import ModelCard
 from spark_job.objects import Folder
 from spark_job.pca import PCAModel
-from spark_job.pointers import ModelPointer, choose_model, read_pointer
+from spark_job.pointers import ModelPointer, choose_model
 from spark_job.receipts import RunReceipt
+from spark_job.reprojection import Reprojection
 from spark_job.settings import DEFAULT_VARIANCE
 
 SHARES = 10
@@ -48,12 +52,12 @@ Model = Annotated[
 def list_models(output: Output = None, json: Json = False) -> None:
     """List the stored models, and which batches' vectors are of each."""
     root = open_root(output)
-    current = _pointers(root)
+    current = current_models(root)
     published = lineage.published_receipts(root)
     rows = [
         _Listed(
             model=model,
-            current=_generation(current.get(extractor), model) is not None,
+            current=_turn(current.get(extractor), model) is not None,
             extractor=extractor,
             card=store.read_card(root, extractor, model),
             vectors_of=_batches_of(published, extractor, model),
@@ -87,11 +91,11 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
     root = open_root(output)
     extractor, found = store.find_model(root, model)
     stored = store.require_model(root, extractor, found)
-    pointer = _pointers(root)[extractor]
+    pointer = current_models(root)[extractor]
     vectors_of = _batches_of(lineage.published_receipts(root), extractor, found)
     if json:
         told = asdict(stored.card) | {
-            "generation": _generation(pointer, found),
+            "current": _turn(pointer, found) is not None,
             "vectors_of": vectors_of,
             "eigenvalues": stored.pca.eigenvalues.tolist(),
         }
@@ -113,11 +117,13 @@ def show(model: Model, output: Output = None, json: Json = False) -> None:
 
 
 @app.command("use", epilog=USE_EXAMPLE)
-def use(model: Model, output: Output = None) -> None:
+def use(model: Model, output: Output = None, json: Json = False) -> None:
     """Choose the model that the next runs reuse."""
     root = open_root(output)
     extractor, found = store.find_model(root, model)
-    _use(root, store.require_model(root, extractor, found).card)
+    former = _use(root, store.require_model(root, extractor, found).card)
+    if json:
+        console.write_json({"extractor": extractor, "model": found, "former": former})
 
 
 @app.command("build", epilog=BUILD_EXAMPLE)
@@ -153,11 +159,12 @@ def build(
     choose: Annotated[
         bool, typer.Option("--use", help="Choose it for the next runs, as `models use` does.")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Fit one model to the published runs of several batches; its id goes to stdout.
 
     No image is read: the moments of the batches' features are merged, as if all the images had
-    been one batch.
+    been one batch. What its drift cards compare with comes of samples that the runs settled.
     """
     rule = _rule(variance, components)
     root = open_root(output)
@@ -165,14 +172,22 @@ def build(
     extractor = _one_extractor(receipts, network)
     known = store.stored_models(root)
     merged = lineage.merge_published(root, extractor, list(receipts))
-    card = lineage.fit_merged(root, extractor, merged, rule=rule, standardize=standardize).card
+    model = lineage.fit_merged(root, extractor, merged, rule=rule, standardize=standardize)
+    if not is_calibrated(model):
+        samples = find_samples(root, model.card, merged.batches)
+        with reprojection.start_workers() as engine:
+            model = calibrate_model(engine, root, model, samples)
+    card = model.card
     there = "was stored before" if (extractor, card.model) in known else "is stored"
     console.say(
         f"The model {card.model} {there}: {card.k} components, {card.variance_kept:.2%} of the "
         f"variance of {console.counted(card.n, 'image')} in "
         f"{console.counted(len(card.batches), 'batch', 'batches')}"
     )
-    console.write(card.model)
+    if json:
+        console.write_json(asdict(card))
+    else:
+        console.write(card.model)
     if choose:
         _use(root, card)
     else:
@@ -191,6 +206,7 @@ def reproject(
             show_default=False,
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Write batches' vectors anew in a model's space, as new published runs.
 
@@ -204,21 +220,31 @@ def reproject(
             console.say(
                 f"The vectors of batch {one.source.batch} are of {one.model.card.model} already"
             )
-    if not todo:
-        return
-    rows = []
-    with reprojection.start_workers() as engine:
-        for one in todo:
-            receipt = reprojection.reproject(root, one, engine)
-            console.say(
-                f"Batch {receipt.batch}: run {receipt.run} has "
-                f"{console.counted(receipt.counts.featurized, 'vector')} of {receipt.model.model}, "
-                f"instead of {one.source.model.model} in run {one.source.run}"
-            )
-            here = receipt.model.variance_kept_here
-            kept = "" if here is None else f"{here:.2%}"
-            rows.append((receipt.batch, receipt.run, receipt.model.model, kept))
-    console.write_table(("batch", "run", "model", "variance"), rows)
+    receipts = []
+    if todo:
+        with reprojection.start_workers() as engine:
+            receipts = [_reproject(root, one, engine) for one in todo]
+    if json:
+        console.write_json([asdict(receipt) for receipt in receipts])
+    elif receipts:
+        columns = ("batch", "run", "model", "variance")
+        console.write_table(columns, [_reprojected(receipt) for receipt in receipts])
+
+
+def _reproject(root: Folder, one: Reprojection, engine: Engine) -> RunReceipt:
+    receipt = reprojection.reproject(root, one, engine)
+    console.say(
+        f"Batch {receipt.batch}: run {receipt.run} has "
+        f"{console.counted(receipt.counts.featurized, 'vector')} of {receipt.model.model}, "
+        f"instead of {one.source.model.model} in run {one.source.run}"
+    )
+    return receipt
+
+
+def _reprojected(receipt: RunReceipt) -> tuple[str, ...]:
+    here = receipt.model.variance_kept_here
+    kept = "" if here is None else f"{here:.2%}"
+    return (receipt.batch, receipt.run, receipt.model.model, kept)
 
 
 @dataclass(frozen=True)
@@ -243,7 +269,8 @@ class _Listed:
         return (self.model, current, *numbers, fitted_on, _some(self.vectors_of), self.extractor)
 
 
-def _use(root: Folder, card: ModelCard) -> None:
+def _use(root: Folder, card: ModelCard) -> str | None:
+    """Choose a model, and give the one that was chosen before."""
     former = choose_model(root / contract.models_folder(card.extractor), card.model, now())
     if former is not None and former.model == card.model:
         console.say(f"{card.model} is the current model of {card.extractor} already")
@@ -261,6 +288,7 @@ def _use(root: Folder, card: ModelCard) -> None:
             f"models, and do not compare with it: {_some(others)}. To write them anew from the "
             f"stored features: orchard models reproject --batches {','.join(others)}{_at(root)}"
         )
+    return None if former is None else former.model
 
 
 def _at(root: Folder) -> str:
@@ -304,12 +332,7 @@ def _one_extractor(receipts: dict[str, RunReceipt], network: str | None) -> str:
     return next(iter(batches))
 
 
-def _pointers(root: Folder) -> dict[str, ModelPointer | None]:
-    models = root / contract.MODELS
-    return {name: read_pointer(models / name, ModelPointer) for name in models.folders()}
-
-
-def _generation(pointer: ModelPointer | None, model: str) -> int | None:
+def _turn(pointer: ModelPointer | None, model: str) -> int | None:
     """How many models were current, this one included; None where it is not the current one."""
     return None if pointer is None or pointer.model != model else pointer.generation
 
@@ -325,8 +348,8 @@ def _batches_of(receipts: dict[str, RunReceipt], extractor: str, model: str) -> 
 def _facts(
     card: ModelCard, pointer: ModelPointer | None, vectors_of: list[str]
 ) -> list[tuple[str, str]]:
-    generation = _generation(pointer, card.model)
-    current = "no" if generation is None else f"yes, as number {generation} of this extractor"
+    turn = _turn(pointer, card.model)
+    current = "no" if turn is None else f"yes, as number {turn} of this extractor"
     rule = " ".join(f"--{name} {value:g}" for name, value in card.rule.items())
     return [
         ("extractor", card.extractor),
@@ -334,7 +357,8 @@ def _facts(
         ("fitted with", f"{rule} --{'' if card.standardize else 'no-'}standardize"),
         ("fitted on", f"{card.n:,} images, {card.features:,} features"),
         ("components", f"{card.k}, which keep {card.variance_kept:.2%} of their variance"),
-        ("made from models", _some(card.parents) or "none"),
+        ("update of", _some(card.parents) or "none"),
+        ("generation", "unknown" if card.generation is None else f"{card.generation}"),
         ("in several batches", "unknown" if card.shared is None else f"{card.shared:,} images"),
         ("vectors of", _some(vectors_of) or "no published batch"),
     ]

@@ -126,7 +126,7 @@ def fit_head(
         raise UsageError(
             f"--classify tells labels apart, and the {len(pictures):,} labelled pictures of "
             f"{', '.join(batch['batch'] for batch in batches)} have {has}; name more batches with "
-            "--batch, or sort the photographs into a folder for each label"
+            "--batches, or sort the photographs into a folder for each label"
         )
     groups = group(pictures, group_by)
     held = hold_out(pictures, groups)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from spark_job import contract, networks, tables
 from spark_job.errors import UsageError
-from spark_job.models import DAMAGED, StoredModel, read_model
+from spark_job.models import DAMAGED, StoredModel, find_model, read_model, stored_models
 from spark_job.objects import BusyError
 from spark_job.pointers import ModelPointer, read_pointer
 from spark_job.receipts import RunReceipt
@@ -85,7 +85,7 @@ def find_source(output: Folder, *, network: str | None = None, model: str | None
     network
         Only models of its features; by default of any network.
     model
-        Its id; by default the one that ``--pca auto`` reuses.
+        Its id, or its first digits; by default the one that ``--pca auto`` reuses.
 
     Raises
     ------
@@ -94,30 +94,17 @@ def find_source(output: Folder, *, network: str | None = None, model: str | None
     """
     if network is not None:
         networks.load_card(network)
-    folders = output / contract.MODELS
-    extractors = [name for name in folders.folders() if network in (None, name.rpartition("-")[0])]
-    found = {
-        extractor: chosen
-        for extractor in extractors
-        if (chosen := _choose(folders / extractor, model)) is not None
-    }
-    if not found:
-        raise UsageError(_nothing(output, network, model))
-    if len(found) > 1:
-        told = ", ".join(f"{chosen} of {extractor}" for extractor, chosen in found.items())
-        raise UsageError(
-            f"{output.uri} has several models in use ({told}); say which one with --model"
-        )
-    [(extractor, chosen)] = found.items()
+    extractor, chosen = (
+        _in_use(output, network) if model is None else find_model(output, model, network)
+    )
     card = _card_of(extractor, chosen)
+    folder = output / contract.models_folder(extractor)
     try:
-        return Source(read_model(folders / extractor, chosen), card)
+        return Source(read_model(folder, chosen), card)
     except BusyError:
         raise
     except (OSError, *DAMAGED) as error:
-        raise UsageError(
-            f"cannot read the model {chosen} in {(folders / extractor).uri}: {error}"
-        ) from error
+        raise UsageError(f"cannot read the model {chosen} in {folder.uri}: {error}") from error
 
 
 def read_batch(output: Folder, batch: str, model: str) -> Published:
@@ -144,8 +131,8 @@ def read_batch(output: Folder, batch: str, model: str) -> Published:
     if receipt.model.model != model:
         raise UsageError(
             f"the published vectors of the batch {batch!r} are of the model "
-            f"{receipt.model.model}, not of {model}; name other batches with --batch, or export "
-            f"that model with --model {receipt.model.model}"
+            f"{receipt.model.model}, not of {model}; name other batches with --batches, or "
+            f"export that model with --model {receipt.model.model}"
         )
     return Published(receipt, folder)
 
@@ -183,12 +170,24 @@ def _texts(column: pa.ChunkedArray) -> NDArray[np.str_]:
     return np.array(column.to_pylist(), dtype=np.str_)
 
 
-def _choose(models: Folder, model: str | None) -> str | None:
-    """Id of the model that is meant among those of one extractor; None where there is none."""
-    if model is not None:
-        return model if model in models.folders() else None
-    pointer = read_pointer(models, ModelPointer)
-    return None if pointer is None else pointer.model
+def _in_use(output: Folder, network: str | None) -> tuple[str, str]:
+    """Extractor and id of the one model in use, of a network or of any."""
+    models = output / contract.MODELS
+    extractors = [name for name in models.folders() if network in (None, name.rpartition("-")[0])]
+    found = {
+        extractor: pointer.model
+        for extractor in extractors
+        if (pointer := read_pointer(models / extractor, ModelPointer)) is not None
+    }
+    if not found:
+        raise UsageError(_nothing(output, network))
+    if len(found) > 1:
+        told = ", ".join(f"{chosen} of {extractor}" for extractor, chosen in found.items())
+        raise UsageError(
+            f"{output.uri} has several models in use ({told}); say which one with --model"
+        )
+    [one] = found.items()
+    return one
 
 
 def _card_of(extractor: str, model: str) -> Card:
@@ -202,19 +201,12 @@ def _card_of(extractor: str, model: str) -> Card:
         ) from reason
 
 
-def _nothing(output: Folder, network: str | None, model: str | None) -> str:
-    """Say that there is no such model, and which ones there are."""
-    of = "" if network is None else f" of the network {network}"
-    models = output / contract.MODELS
-    stored = [
-        f"{name} of {extractor}"
-        for extractor in models.folders()
-        for name in (models / extractor).folders()
-    ]
-    if model is not None:
-        told = f"{output.uri} has no model {model!r}{of}"
-    else:
-        told = f"{output.uri} has no model in use{of}"
+def _nothing(output: Folder, network: str | None) -> str:
+    """Say that no model is in use, and which ones there are."""
+    told = f"{output.uri} has no model in use"
+    if network is not None:
+        told += f" of the network {network}"
+    stored = [f"{name} of {extractor}" for extractor, name in stored_models(output)]
     if stored:
         return f"{told}; stored there are {', '.join(stored)}"
     return f"{told}; the job fits one (python -m spark_job --output {output.uri} ...)"

@@ -90,7 +90,7 @@ class ProcessEngine:
 
     def __init__(self, warm_up: Callable[[], object]) -> None:
         self._warm_up = warm_up
-        self._workers = [_Worker(warm_up) for _ in range(_cores())]
+        self._workers = [_Worker(warm_up) for _ in range(cores())]
         self._failed_starts = 0
         self._rounds = 0
 
@@ -190,7 +190,8 @@ class ProcessEngine:
             worker.end()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

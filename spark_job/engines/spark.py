@@ -31,8 +31,8 @@ try:
     from pyspark.accumulators import AccumulatorParam
 except ImportError as error:
     raise JobError(
-        "--engine spark needs pyspark, which is not installed; `make demo ENGINE=spark` installs "
-        "it here, and so does `pip install -r requirements-spark.txt`"
+        "--engine spark needs pyspark, which is not installed; install Orchard with its extra: "
+        "`pip install '.[spark]'` in its checkout, where `make demo ENGINE=spark` does it too"
     ) from error
 
 if TYPE_CHECKING:

@@ -148,7 +148,7 @@ class Group:
     ----------
     images
         The one that is proposed to be kept first: of the most pixels, then of the most bytes, then
-        the first by name.
+        of the shortest name, which copies have seldom, then the first.
     distance, bits
         Of each image: the least by which it was told that it belongs here.
     """
@@ -193,7 +193,12 @@ def group(pairs: Iterable[tuple[Copy, Copy, float, int]]) -> list[Group]:
         joined.setdefault(find(path), []).append(images[path])
     groups = []
     for found in joined.values():
-        found.sort(key=lambda one: (-one.pixels, -one.bytes, one.path))
+        found.sort(key=lambda one: (-one.pixels, -one.bytes, *_by_name(one.path)))
         apart = [closest[one.path] for one in found]
         groups.append(Group(found, [one for one, _ in apart], [bits for _, bits in apart]))
     return sorted(groups, key=lambda one: one.images[0].path)
+
+
+def _by_name(path: str) -> tuple[int, str]:
+    """Put ``IMG_1.jpg`` before ``IMG_1 (copy).jpg``, which comes first in the alphabet."""
+    return len(path.rpartition("/")[2]), path

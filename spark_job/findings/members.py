@@ -36,7 +36,7 @@ is less than so many times that to the nearest."""
 ROUNDS = 8
 """Of Lloyd's algorithm."""
 
-SAMPLE = 24
+SAMPLE = 64
 """Images per centre that the centres are found from."""
 
 

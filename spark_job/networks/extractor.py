@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from spark_job.engines import Attempt
     from spark_job.networks.card import Card, PerChannel, Scaling
+
+
+TIMED = 3
+"""Inferences by which a network's rate is told; one before them touches its memory first."""
 
 
 @cache
@@ -100,6 +107,30 @@ class Extractor:
     @property
     def _told(self) -> str:
         return f"the network of spark_job/networks/{self.card.name}"
+
+
+@dataclass(frozen=True)
+class RatePass:
+    """How many seconds a worker takes to infer an image, once its network is loaded.
+
+    Attributes
+    ----------
+    network
+        Its name.
+    """
+
+    network: str
+
+    def __call__(self, _part: int, _attempt: Attempt) -> float:
+        """Infer a black image a few times; the fastest is least disturbed by others."""
+        extract = shared_extractor(self.network)
+        pixels = np.zeros((extract.card.height, extract.card.width, 3), np.uint8)
+        laps = []
+        for _ in range(1 + TIMED):
+            start = perf_counter()
+            extract(pixels)
+            laps.append(perf_counter() - start)
+        return min(laps[1:])
 
 
 def scaler(

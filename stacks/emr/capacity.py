@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from spark_job.contract import NONE
+from spark_job.prices import node_price
 from stacks.emr.instances import NodeShape, alike, fleet_types, larger
-from stacks.emr.prices import node_price
 
 if TYPE_CHECKING:
     from stacks.config import OrchardConfig

@@ -9,12 +9,18 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 
+from demo.drawing.fruits import FRUITS
 from demo.synthetic import make_batch
+from orchard.options import RESULTS_HERE
 from spark_job.engines import submitted
+
+if TYPE_CHECKING:
+    from tests.demo.conftest import Demonstration
 
 REPOSITORY = Path(__file__).parents[2]
 BAD_FILES = 4
@@ -58,10 +64,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.job
-def test_by_itself_it_draws_a_batch_and_its_last_words_run(tmp_path: Path) -> None:
-    done = demo(tmp_path)
+def test_by_itself_it_draws_a_batch_and_its_last_words_run(demonstration: Demonstration) -> None:
+    folder, done = demonstration
     assert done.returncode == 0, done.stderr
-    ran = receipt(tmp_path / "out" / "synthetic-fruit", "synthetic-fruit")
+    ran = receipt(folder / "out" / "synthetic-fruit", "synthetic-fruit")
     assert ran["counts"]["rejected"] == BAD_FILES
     assert ran["engine"]["name"] == "processes"
     assert not ran["model"]["reused"]
@@ -69,13 +75,17 @@ def test_by_itself_it_draws_a_batch_and_its_last_words_run(tmp_path: Path) -> No
         f"{ran['counts']['listed']} listed, {ran['counts']['computed']} featurized" in done.stdout
     )
 
-    (line,) = re.findall(r"To look at the vectors:\n +(.*)\n", done.stdout)
-    shown = subprocess.run(
-        shlex.split(line), cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
-    assert f"[{ran['counts']['computed']} rows x 4 columns]" in shown
-    (variance,) = re.findall(r"is in (.*)\n", done.stdout)
-    assert (tmp_path / variance).read_text().startswith('"component"')
+    (link,) = re.findall(r"^  (file://.*)$", done.stdout, re.MULTILINE)
+    with urlopen(link) as page:
+        assert page.read(15) == b"<!doctype html>"
+    (sql, show, search) = re.findall(r"^  (.*orchard .*)$", done.stdout, re.MULTILINE)
+    header, *labels = _run(folder, *shlex.split(sql)).stdout.splitlines()
+    assert header.startswith("label\tcount")
+    assert len(labels) == len(FRUITS) + 1, "and pictures without a label"
+    shown = _run(folder, *shlex.split(show)).stdout
+    assert f"run\t{ran['run']}\n" in shown
+    nearest = _run(folder, *(word for word in shlex.split(search) if word != "--open"))
+    assert "of the 10 nearest are labelled Cherry" in nearest.stderr
 
 
 @pytest.mark.job
@@ -106,15 +116,18 @@ def test_what_args_say_wins(images: Path, tmp_path: Path) -> None:
     assert ran["settings"]["pca"] == "fit"
     assert ran["model"]["rule"] == {"variance": 0.5}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o"]
-    assert '"o/results/said/runs/' in done.stdout
+    assert "orchard show said --output o\n" in done.stdout
 
 
 @pytest.mark.job
-def test_a_batch_by_itself_has_an_output_of_its_own(images: Path, tmp_path: Path) -> None:
+def test_batches_of_ones_own_share_what_orchard_finds(images: Path, tmp_path: Path) -> None:
     arguments = [f"--images={images / 'spring'}", "--batch", "x", SPARING]
     done = demo(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    assert receipt(tmp_path / "out" / "x", "x")["settings"]["pca"] == "fit"
+    assert receipt(tmp_path / RESULTS_HERE, "x")["settings"]["pca"] == "auto"
+    (_, show) = re.findall(r"^  (.*orchard .*)$", done.stdout, re.MULTILINE)
+    assert shlex.split(show)[-2:] == ["show", "x"]
+    assert "batch\tx\n" in _run(tmp_path, *shlex.split(show)).stdout
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.synthetic import FRUITS, make_batch
+from demo.drawing.fruits import FRUITS
+from demo.synthetic import make_batch
 from spark_job.decode import decode
 from spark_job.errors import RejectedImageError
 from spark_job.listing import list_images
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BAD = {
-    "Banana/bad_empty.jpg": "empty",
-    "Cherry/bad_truncated.jpg": "truncated",
-    "Lemon/bad_text.png": "not-an-image",
-    "Plum/bad_bomb.gif": "too-large",
+    "Banana/IMG_1180.jpg": "empty",
+    "Cherry/IMG_1281.jpg": "truncated",
+    "Lemon/notes.png": "not-an-image",
+    "Pear/pear-turning.gif": "too-large",
 }
 
 
@@ -29,7 +30,7 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_bad_files_are_bad_in_the_way_they_are_named(batch: Path) -> None:
+def test_bad_files_are_bad_each_in_its_own_way(batch: Path) -> None:
     reasons = {}
     for path in BAD:
         with pytest.raises(RejectedImageError) as reject:

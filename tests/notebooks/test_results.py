@@ -20,7 +20,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
-from demo.synthetic import FRUITS, make_batch
+from demo.drawing.fruits import FRUITS
+from demo.synthetic import make_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

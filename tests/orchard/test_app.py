@@ -10,15 +10,19 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.main import get_command
 
-from orchard.app import app
+from orchard.app import EPILOG, INTERRUPTED, app
+from spark_job.errors import JobError
 from spark_job.objects import ExpiredError, Folder, NoSuchBucketError, ThrottledError
+from spark_job.settings import EPILOG as SETTINGS_EPILOG
 from tests.orchard.command import orchard, refusal, start, succeed
 from tests.spark_job.jobs import REPOSITORY, environment_with
+from tests.spark_job.photographs import plant
 from tests.spark_job.published import publish_batch
 
 if TYPE_CHECKING:
@@ -39,10 +43,17 @@ NETWORKS = [("export",), ("search",)]
 """Commands that need a real network; tests of their own run their examples."""
 
 
+WHOLE_JOBS = {("run",), ("plan",)}
+
+
+def marked(names: tuple[str, ...]) -> Any:
+    marks = [pytest.mark.job] if names in WHOLE_JOBS else []
+    return pytest.param(names, marks=marks, id=" ".join(names))
+
+
 @pytest.mark.parametrize(
     "names",
-    [names for names in COMMANDS if names not in NETWORKS],
-    ids=" ".join,
+    [marked(names) for names in COMMANDS if names not in NETWORKS],
 )
 def test_the_example_in_each_help_runs(
     local: Folder, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -52,10 +63,42 @@ def test_the_example_in_each_help_runs(
     assert example in shown
     assert shlex.split(example)[1 : len(names) + 1] == list(names)
     fruits = local / "fruits"
-    model = publish_batch(fruits, "monday").model.model
+    model = publish_batch(fruits, "monday", findings=True).model.model
     publish_batch(fruits, "tuesday", fit=True)
-    monkeypatch.chdir(local.uri.removesuffix("/out"))
+    place = Path(local.uri).parent
+    plant(place / "photographs" / "july", {"Kiwi": 4, "Plum": 4})
+    monkeypatch.chdir(place)
     succeed(*shlex.split(example.replace("3f2a91c0", model[:8]))[1:])
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_speaks_to_programs(names: tuple[str, ...]) -> None:
+    assert "--json" in [option for one in COMMANDS[names].params for option in one.opts]
+
+
+class TestPage:
+    """``docs/commands.md``, where all of it is in one place."""
+
+    PAGE = (REPOSITORY / "docs" / "commands.md").read_text("utf-8")
+
+    def test_it_has_every_command(self) -> None:
+        rows = re.findall(r"^\| `orchard ([a-z ]+?)(?: [A-Z]+)?` \|", self.PAGE, re.MULTILINE)
+        assert set(map(tuple, map(str.split, rows))) == set(COMMANDS)
+
+    def test_it_has_every_exit_code(self) -> None:
+        codes = {int(code) for code in re.findall(r"^\| (\d+) \|", self.PAGE, re.MULTILINE)}
+        kinds: list[type[JobError]] = [JobError, *kinds_of(JobError)]
+        known = {kind.exit_code for kind in kinds}
+        assert codes == {0, INTERRUPTED, *known}
+        for code in codes:
+            assert re.search(rf"\b{code} ", EPILOG), code
+            assert re.search(rf"^  {code} ", SETTINGS_EPILOG, re.MULTILINE), code
+
+
+def kinds_of(error: type[JobError]) -> Iterator[type[JobError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from kinds_of(kind)
 
 
 def test_it_is_an_entry_point_of_the_package() -> None:
@@ -63,6 +106,56 @@ def test_it_is_an_entry_point_of_the_package() -> None:
     module, _, name = project["project"]["scripts"]["orchard"].partition(":")
     assert callable(getattr(import_module(module), name))
     assert project["tool"]["uv"]["build-backend"]["module-name"] == ["spark_job", "orchard"]
+
+
+def test_shells_complete_commands_options_of_the_job_and_batches(local: Folder) -> None:
+    for batch in ("apples", "plums"):
+        publish_batch(local, batch)
+    script = start("--show-completion", "bash", environment={"SHELL": "/bin/bash"})
+    assert "_ORCHARD_COMPLETE=complete_bash" in script.stdout
+    for words, meant in (
+        ("orchard ru", "run"),
+        ("orchard run --standard", "--standardize"),
+        ("orchard show ap", "apples"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "orchard"],
+            cwd=REPOSITORY,
+            env=environment_with(
+                {
+                    "_ORCHARD_COMPLETE": "complete_bash",
+                    "COMP_WORDS": words,
+                    "COMP_CWORD": str(len(words.split()) - 1),
+                    "ORCHARD_OUTPUT": local.uri,
+                }
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == [meant], done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m orchard run --help | head -1",
+        shell=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_a_package_that_is_missing_is_a_sentence() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; from orchard.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("orchard: error: something is missing that Orchard needs (")
+    assert "Traceback" not in done.stderr
 
 
 def test_as_a_process_data_goes_to_stdout_and_the_rest_to_stderr(local: Folder) -> None:

@@ -94,7 +94,8 @@ class TestListing:
 
 class TestShowing:
     def test_a_model_says_what_it_was_made_from_and_what_it_explains(self, output: Folder) -> None:
-        runs = [publish_batch(output, batch, n).run for batch, n in (("plums", 20), ("apples", 12))]
+        receipts = [publish_batch(output, *one) for one in (("plums", 20), ("apples", 12))]
+        runs, first = [one.run for one in receipts], receipts[0].model.model
         model = build(output, "--variance", "0.9", "--use")
         result = succeed("models", "show", model[:8], output=output)
         facts, batches, spectrum = (
@@ -111,7 +112,10 @@ class TestShowing:
         assert [row[2] for row in spectrum[1:]] == [f"{share:.2%}" for share in shares]
         assert spectrum[stored.pca.k][3] == f"{stored.card.variance_kept:.2%}"
         told = json.loads(succeed("models", "show", model, "--json", output=output).stdout)
-        assert told["generation"] == 2
+        assert (told["current"], told["generation"], told["parents"]) == (True, 1, [])
+        assert (said["generation"], said["update of"]) == ("1", "none")
+        other = json.loads(succeed("models", "show", first, "--json", output=output).stdout)
+        assert (other["current"], other["generation"]) == (False, 1)
         assert told["vectors_of"] == []
         np.testing.assert_allclose(told["eigenvalues"], stored.pca.eigenvalues)
 
@@ -154,6 +158,31 @@ class TestBuilding:
         again = succeed("models", "build", "--batches", "plums, apples", output=local)
         assert again.stdout.strip() == first
         assert "was stored before" in again.stderr
+
+    def test_it_is_held_against_images_of_all_batches(self, output: Folder) -> None:
+        publish_batch(output, "plums", 30)
+        publish_batch(output, "apples", 20)
+        stored = read_model(output / contract.models_folder(EXTRACTOR), build(output))
+        assert stored.calibration is not None
+        assert (stored.calibration.covered, stored.calibration.sampled) == (50, 50)
+        again = succeed("models", "build", "--batches", "plums, apples", output=output)
+        assert again.stderr.count("\n") == 2, "which it says nothing of"
+
+    def test_a_batch_without_a_sample_is_left_out_and_said(self, local: Folder) -> None:
+        publish_batch(local, "plums", 50)
+        run = publish_batch(local, "apples", 20).run
+        (local / contract.run_folder("apples", run)).delete([contract.SAMPLE_FILE])
+        result = succeed("models", "build", "--batches", "apples,plums", output=local)
+        assert "compare with no images of apples, run before runs settled" in result.stderr
+        model = result.stdout.strip()
+        stored = read_model(local / contract.models_folder(EXTRACTOR), model)
+        assert stored.calibration is not None
+        assert (stored.calibration.covered, stored.calibration.sampled) == (50, 50)
+        publish_batch(local, "apples", 20)
+        assert build(local) == model
+        stored = read_model(local / contract.models_folder(EXTRACTOR), model)
+        assert stored.calibration is not None
+        assert stored.calibration.covered == 70
 
     def test_of_one_batch_it_is_the_model_that_its_run_fitted(self, local: Folder) -> None:
         model = publish_batch(local, "apples").model.model
@@ -250,3 +279,17 @@ def test_stored_models_are_written_once(local: Folder) -> None:
     stored = read_model(local / contract.models_folder(EXTRACTOR), model)
     assert write_model(local, stored).card == stored.card
     assert orchard("models", "show", model, output=local).exit_code == 0
+
+
+def test_what_changes_models_tells_programs_too(local: Folder) -> None:
+    first = publish_batch(local, "apples").model.model
+    publish_batch(local, "plums", 20)
+    built = ("models", "build", "--batches", "apples,plums", "--json")
+    card = json.loads(succeed(*built, output=local).stdout)
+    assert [one["batch"] for one in card["batches"]] == ["apples", "plums"]
+    used = json.loads(succeed("models", "use", card["model"], "--json", output=local).stdout)
+    assert used == {"extractor": EXTRACTOR, "model": card["model"], "former": first}
+    reprojected = ("models", "reproject", "--batches", "plums", "--json")
+    [receipt] = json.loads(succeed(*reprojected, output=local).stdout)
+    assert (receipt["batch"], receipt["model"]["model"]) == ("plums", card["model"])
+    assert json.loads(succeed(*reprojected, output=local).stdout) == []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from orchard import pruning
 from orchard.pruning import Kind
-from spark_job import contract, lineage, runs
+from spark_job import contract, lineage, reprojection, runs
 from spark_job.errors import OutputRefusedError
 from tests.orchard.command import orchard, refusal, rows, succeed
+from tests.spark_job.inline import InlineEngine
 from tests.spark_job.published import EXTRACTOR, publish_batch
 
 if TYPE_CHECKING:
@@ -47,6 +50,21 @@ def files(output: Folder) -> set[str]:
 
 def runs_of(output: Folder, batch: str = "apples") -> list[str]:
     return (output / contract.results_folder(batch) / contract.RUNS).folders()
+
+
+def run_of(output: Folder, batch: str) -> Folder:
+    """The published run's folder."""
+    return output / contract.run_folder(batch, lineage.published_receipts(output)[batch].run)
+
+
+def bytes_on_disk(output: Folder) -> int:
+    """Of all files, each counted once whatever the number of its names."""
+    found = {}
+    for path in Path(output.uri).rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            found[status.st_dev, status.st_ino] = status.st_size
+    return sum(found.values())
 
 
 def test_superseded_runs_and_what_crashes_left_go_and_all_else_stays(output: Folder) -> None:
@@ -90,6 +108,82 @@ def test_the_latest_started_are_kept_whatever_their_names(local: Folder) -> None
         publish_batch(local, "apples", run=run)
     succeed("prune", "--yes", output=local)
     assert runs_of(local) == ["x", "y"]
+
+
+def test_bytes_are_those_that_become_free(local: Folder) -> None:
+    """Of a reprojected run most files have another name in the run that was made from it."""
+    publish_batch(local, "apples", run="a")
+    for other in ("plums", "figs"):
+        publish_batch(local, other, fit=True)
+        [planned] = reprojection.plan(local, ["apples"])
+        reprojection.reproject(local, planned, InlineEngine())
+    before = bytes_on_disk(local)
+    told = rows(succeed("prune", "--keep", "0", "--yes", output=local))
+    assert len(told) == 2
+    freed = before - bytes_on_disk(local)
+    assert sum(int(row["bytes"]) for row in told) == freed
+    shared = sum(entry.bytes or 0 for entry in run_of(local, "apples").entries())
+    assert freed < shared, "what stays has the larger part of it"
+
+
+def test_bytes_of_files_that_only_what_goes_shares_become_free_once(local: Folder) -> None:
+    publish_batch(local, "apples", run="a")
+    publish_batch(local, "plums", fit=True)
+    [planned] = reprojection.plan(local, ["apples"])
+    reprojection.reproject(local, planned, InlineEngine())
+    publish_batch(local, "apples", run="z")
+    before = bytes_on_disk(local)
+    told = rows(succeed("prune", "--keep", "0", "--yes", output=local))
+    assert len(told) == 2
+    assert sum(int(row["bytes"]) for row in told) == before - bytes_on_disk(local)
+
+
+OTHER = "other-0123456789abcdef"
+
+
+def test_a_run_of_which_the_current_model_is_updated_stays(output: Folder) -> None:
+    """As of a batch that was run with another network since."""
+    for run in ("a", "b"):
+        publish_batch(output, "apples", run=run)
+    publish_batch(output, "plums", run="a")
+    publish_batch(output, "apples", run="c", extractor=OTHER)
+    model = lineage.published_receipts(output)["plums"].model.model
+    result = succeed("prune", "--keep", "0", "--yes", output=output)
+    assert f"Run a of batch apples is the one of which the current model {model}" in result.stderr
+    assert runs_of(output) == ["a", "c"]
+    lineage.merge_published(output, EXTRACTOR, ["apples", "plums"], {"apples": "a"})
+
+
+def test_where_that_run_is_gone_another_one_of_its_network_stays(output: Folder) -> None:
+    publish_batch(output, "apples", run="a")
+    publish_batch(output, "apples", run="b")
+    succeed("prune", "--keep", "0", "--yes", output=output)
+    publish_batch(output, "apples", run="c", extractor=OTHER)
+    result = succeed("prune", "--keep", "0", "--yes", output=output)
+    assert "Run b of batch apples is the one of which" in result.stderr
+    assert runs_of(output) == ["b", "c"]
+    lineage.merge_published(output, EXTRACTOR, ["apples"], {"apples": "a"})
+
+
+def test_what_a_run_left_that_died_when_its_model_was_the_current_one_stays(
+    output: Folder,
+) -> None:
+    """Its moments are in the model; its batch's next run is not there yet."""
+    receipt = publish_batch(output, "apples", run="a", publish=False)
+    (output / contract.run_folder("apples", "a")).delete([contract.RUN])
+    result = succeed("prune", "--yes", output=output)
+    assert f"Run a of batch apples is the one of which the current model {receipt.model.model}" in (
+        result.stderr
+    )
+    assert runs_of(output) == ["a"]
+
+
+def test_what_a_run_left_that_died_when_it_was_published_goes(local: Folder) -> None:
+    publish_batch(local, "apples", run="a")
+    (local / contract.work_folder("apples", "a")).write("features/part-00000-0.parquet", b"x")
+    succeed("prune", "--yes", output=local)
+    assert not [name for name in files(local) if name.startswith(contract.WORK)]
+    assert runs_of(local) == ["a"]
 
 
 def test_nobody_who_could_answer_is_no_yes(local: Folder) -> None:
@@ -207,6 +301,16 @@ class TestBetweenLookingAndRemoving:
         succeed("prune", "--yes", output=output)
         assert runs_of(output) == ["b"]
 
+    def test_a_run_of_which_a_model_is_updated_by_now_stays(self, output: Folder) -> None:
+        first = publish_batch(output, "apples", run="a")
+        publish_batch(output, "plums", fit=True)
+        publish_batch(output, "apples", run="b", extractor=OTHER)
+        [superseded] = pruning.survey(output, keep=0).runs
+        succeed("models", "use", first.model.model, output=output)
+        before = files(output)
+        assert not pruning.remove(output, superseded)
+        assert files(output) == before
+
     def test_a_model_that_is_needed_by_now_stays(self, output: Folder) -> None:
         publish_batch(output, "apples")
         merged = lineage.merge_published(output, EXTRACTOR, ["apples"])
@@ -241,3 +345,15 @@ def test_a_model_of_a_superseded_run_that_is_kept_stays(local: Folder) -> None:
     publish_batch(local, "apples", 13, run="b", fit=True)
     succeed("prune", "--yes", "--models", output=local)
     assert first in (local / contract.models_folder(EXTRACTOR)).folders()
+
+
+def test_programs_are_told_what_was_removed(local: Folder) -> None:
+    for run in ("a", "b"):
+        publish_batch(local, "apples", run=run)
+    arguments = ("prune", "--keep", "0", "--json")
+    [kept] = json.loads(succeed(*arguments, output=local, answer="n\n").stdout)
+    [gone] = json.loads(succeed(*arguments, "--yes", output=local).stdout)
+    assert (kept.pop("removed"), gone.pop("removed")) == (False, True)
+    assert kept == gone
+    assert (gone["what"], gone["of"], gone["name"]) == ("superseded run", "apples", "a")
+    assert json.loads(succeed(*arguments, output=local).stdout) == []

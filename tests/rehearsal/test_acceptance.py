@@ -105,9 +105,9 @@ def test_it_finds_a_good_deployment_good(
     text = "\n".join(said)
     for words in (
         "acceptance.1 succeeded",
-        "288 features, 288 vectors and 4 rejects of 292 images",
+        "280 features, 280 vectors and 4 rejects of 284 images",
         "partition of runs",
-        "Athena counts 288 images in the view images",
+        "Athena counts 280 images in the view images",
         "the mail about the batch came",
         "no alarm rings",
         "no cluster is left",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spark_job import contract, lineage, runs, tables
 from spark_job.claims import now
+from spark_job.findings.outliers import Far
+from spark_job.findings.survey import survey
 from spark_job.lineage import BatchMoments
 from spark_job.models import StoredModel, require_model
 from spark_job.moments import Moments
@@ -24,6 +27,7 @@ from spark_job.receipts import (
     RunReceipt,
     digest,
 )
+from spark_job.samples import Sample
 from spark_job.settings import new_run
 from tests.spark_job.inline import InlineEngine
 
@@ -55,11 +59,12 @@ def publish_batch(
     extractor: str = EXTRACTOR,
     fit: bool = False,
     publish: bool = True,
+    findings: bool = False,
 ) -> RunReceipt:
     """Publish a run of a batch of n images and one reject, with the current model or a new one."""
     claim = runs.claim_run(output, batch, run or new_run(), f"images/{batch}", extractor)
     try:
-        receipt = _settle(claim, features_of(batch, n), fit=fit)
+        receipt = _settle(claim, features_of(batch, n), fit=fit, findings=findings)
         if publish:
             runs.publish(output, receipt)
             runs.clean_up(claim)
@@ -68,7 +73,7 @@ def publish_batch(
     return receipt
 
 
-def _settle(claim: Claim, matrix: NDArray[np.float32], *, fit: bool) -> RunReceipt:
+def _settle(claim: Claim, matrix: NDArray[np.float32], *, fit: bool, findings: bool) -> RunReceipt:
     ids = {"extractor": claim.extractor}
     parts = [
         _write_part(claim, part, matrix[rows])
@@ -90,9 +95,18 @@ def _settle(claim: Claim, matrix: NDArray[np.float32], *, fit: bool) -> RunRecei
     runs.copy_files(claim, files)
     named = {"batch": claim.batch, "run": claim.run, "images": digests.images}
     claim.results.write(contract.MOMENTS_FILE, moments.to_bytes(named | ids))
+    sample = Sample.of(
+        [f"{row:05d}" for row in range(len(matrix))], ["Fruit"] * len(matrix), matrix
+    )
+    claim.results.write(contract.SAMPLE_FILE, sample.to_bytes())
     write_variance(claim.results, model.pca)
     write_parts(claim.results, parts)
     receipt = _receipt(claim, parts, digests, moments, model, reused=reused)
+    if findings:
+        found = survey(InlineEngine(), claim.work, names, rows, moments)
+        card, more = found.settle(claim.work, ids, Far())
+        runs.copy_files(claim, more)
+        receipt = replace(receipt, findings=card)
     write_receipt(claim.results, receipt)
     runs.require_complete(claim, files)
     runs.settle(claim, receipt)

@@ -12,6 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from spark_job import choice, pipeline, runs, tables
+from spark_job.calibration import SampledImages, SampledRun
+from spark_job.drift import FOLDS, calibrate, hold_out
 from spark_job.errors import UsageError
 from spark_job.models import read_model
 from spark_job.moments import Moments
@@ -89,7 +91,10 @@ def test_an_updated_model_is_that_of_all_images_at_once(collection: Collection, 
     assert model.card.parents == [receipts[1].model.model]
     pointer = read_pointer(collection.models, ModelPointer)
     assert pointer is not None
-    assert pointer.generation == 3
+    assert (pointer.generation, model.card.generation) == (3, 3)
+    assert [read_model(collection.models, one.model.model).card.generation for one in receipts] == [
+        *(1, 2, 3),
+    ]
     expected = model.pca.project(collection.features(receipts[-1]))
     assert np.array_equal(collection.vectors(receipts[-1]), expected)
 
@@ -138,6 +143,19 @@ def test_an_update_with_nothing_new_changes_nothing(collection: Collection) -> N
     assert read_pointer(collection.models, ModelPointer) == before
 
 
+def test_a_batch_under_another_name_is_another_one_in_a_model(collection: Collection) -> None:
+    """Its first name may go, and is not counted beside the new one."""
+    former = collection.run("a").model.model
+    collection.run("b")
+    (collection.output / "results/a").clear()
+    (collection.root / "in/a").rename(collection.root / "in/monday")
+    renamed = collection.run("monday", pca="fit").model
+    assert (renamed.model != former, renamed.n) == (True, 4)
+    collection.run("b", pca="update")
+    card = collection.current().card
+    assert [(one["batch"], one["n"]) for one in card.batches] == [("b", 5), ("monday", 4)]
+
+
 def test_a_model_is_reused_by_its_name_and_stays_what_it_is(collection: Collection) -> None:
     first = collection.run("a")
     second = collection.run("b", pca="fit")
@@ -162,6 +180,59 @@ def test_what_cannot_be_reused_is_refused_before_the_work(collection: Collection
     (collection.output / "results/a").clear()
     with pytest.raises(UsageError, match=r"run 'r02' of batch 'a' was removed"):
         collection.run("b", pca="update")
+
+
+def large(collection: Collection) -> None:
+    """Two batches more, large enough together for a calibration."""
+    plant(collection.root / "in/d", {"Kiwi": 12, "Plum": 14}, seed=300)
+    plant(collection.root / "in/e", {"Fig": 12, "Kiwi": 14}, seed=400)
+
+
+def test_an_updated_model_is_held_against_images_of_all_its_batches_once_each(
+    collection: Collection,
+) -> None:
+    large(collection)
+    collection.run("d", pca="update")
+    collection.run("e", pca="update")
+    model = collection.current()
+    assert model.calibration is not None
+    assert (model.calibration.covered, model.calibration.sampled) == (52, 52)
+    assert model.calibration.unseen is not None
+    assert model.calibration.unseen.n == 3, "labels: the kiwis of both are one"
+    collection.run("d", pca="update", again=True)
+    assert collection.current().calibration == model.calibration, "and it counts no batch again"
+    labels, features = SampledImages(
+        tuple(
+            SampledRun(collection.output / f"results/{one['batch']}/runs/{one['run']}", one["n"])
+            for one in model.card.batches
+        )
+    ).read()
+    rule: dict[str, Any] = {"standardize": True, "rule": {"variance": 0.8}}
+    folds = [hold_out(features, labels, fold, **rule) for fold in range(FOLDS)]
+    expected = calibrate(folds)
+    assert expected is not None
+    assert model.calibration == replace(expected, covered=52, sampled=52)
+
+
+def test_a_model_without_a_calibration_has_one_when_its_batch_was_run_again(
+    collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As its card's sentence says, for a model of before runs settled samples."""
+    large(collection)
+    plant(collection.root / "in/d", {"Lime": 20}, seed=500)
+    first = collection.run("d")
+    (collection.models / first.model.model).delete(["calibration.json"])
+    open_folder(first.results).delete(["sample.npz"])
+    with caplog.at_level(logging.WARNING, "orchard"):
+        told = collection.run("a").drift
+    assert told is not None
+    assert told.advice is None
+    assert "run them again, which computes nothing anew" in told.because
+    assert "compare with no images of d, run before runs settled samples" in caplog.text
+    assert collection.run("d").counts.computed == 0
+    told = collection.run("a").drift
+    assert told is not None
+    assert told.advice is not None
 
 
 def interrupt(rival: Any, monkeypatch: pytest.MonkeyPatch) -> list[RunReceipt]:

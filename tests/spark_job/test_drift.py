@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,11 @@ from spark_job.drift import (
     hold_out,
     judge,
     losses,
-    merge_calibrations,
     warn,
 )
 from spark_job.moments import Moments
 from spark_job.receipts import to_json
+from tests.spark_job.turning import WIDTH, Pictures, orchard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,35 +43,7 @@ if TYPE_CHECKING:
 
     from spark_job.pca import PCAModel
 
-WIDTH = 120
 RULE = {"variance": 0.8}
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Features [n, d] and labels, in the order of paths."""
-
-    features: NDArray[np.float32]
-    labels: list[str | None]
-
-    def take(self, rows: NDArray[np.intp]) -> Pictures:
-        return Pictures(self.features[rows], [self.labels[row] for row in rows])
-
-
-def orchard(labels: int, pictures: int, *, first: int = 0) -> Pictures:
-    """Turning fruits: what all have in common, what each has of its own, and how it turns."""
-    world = np.random.default_rng(77)
-    common, turning = world.standard_normal((12, WIDTH)), world.standard_normal((4, WIDTH))
-    features, names = [], []
-    for number in range(first, first + labels):
-        random = np.random.default_rng(1000 + number)
-        centre = random.standard_normal(12) @ common + 2.5 * random.standard_normal(WIDTH)
-        angle = np.linspace(0, 2 * np.pi, pictures, endpoint=False)
-        round_trip = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)])
-        turned = (round_trip.T * random.uniform(0.5, 2, 4)) @ turning
-        features.append(centre + turned + 0.3 * random.standard_normal((pictures, WIDTH)))
-        names += [f"fruit {number:03d}"] * pictures
-    return Pictures(np.concatenate(features).astype(np.float32), [*names])
 
 
 def fitted(pictures: Pictures) -> tuple[PCAModel, Calibration | None]:
@@ -252,6 +224,8 @@ class TestNumbers:
             here = Moments.of(others.features[rows])
             assert one.n == here.n == 12
             assert one.variance_kept == pytest.approx(model.variance_kept_of(here), rel=1e-4)
+            for q in drift.OF_LABEL:
+                assert one.errors[f"{q:g}"] == pytest.approx(np.quantile(error[rows], q), rel=0.1)
             mean = scaled[rows].mean(axis=0)
             assert one.shift == pytest.approx(np.sqrt((mean**2).mean()), rel=1e-5)
 
@@ -325,38 +299,6 @@ class TestCalibration:
         assert Calibration.from_fields(json.loads(to_json(asdict(none)))) == none
 
 
-class TestMergingCalibrations:
-    @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.integers(1, 7))
-    def test_spreads_merge_as_if_taken_together(self, numbers: list[float], cut: int) -> None:
-        whole = Spread.of(numbers)
-        parts = [part for part in (numbers[:cut], numbers[cut:]) if part]
-        merged = reduce(Spread.merge, map(Spread.of, parts))
-        assert merged.n == whole.n
-        assert merged.mean == pytest.approx(whole.mean, abs=1e-12)
-        assert merged.deviation == pytest.approx(whole.deviation, abs=1e-7)
-
-    def test_two_alike_are_like_each(self, calibration: Calibration) -> None:
-        merged = merge_calibrations([(100, calibration), (300, calibration), (50, None)])
-        assert merged is not None
-        assert merged.far == pytest.approx(calibration.far)
-        assert merged.loss == pytest.approx(calibration.loss)
-        assert merged.unseen is not None
-        assert merged.unseen.n == 60
-        assert merged.images == 2 * calibration.images
-
-    def test_halves_advise_as_the_whole_does(self, known: Pictures, others: Pictures) -> None:
-        halves = [known.take(np.arange(900)), known.take(np.arange(900, 1800))]
-        model = pca.fit(Moments.of(known.features), variance=0.8)
-        merged = merge_calibrations([(900, fitted(half)[1]) for half in halves])
-        assert card_of(others, model, merged).advice == FINE
-        noise = 12 * np.random.default_rng(5).standard_normal((150, WIDTH)).astype(np.float32)
-        assert card_of(Pictures(noise, ["noise"] * 150), model, merged).advice == UNLIKE
-
-    def test_nothing_merges_to_none(self) -> None:
-        assert merge_calibrations([]) is None
-        assert merge_calibrations([(5, None)]) is None
-
-
 class TestObserved:
     @given(st.lists(st.integers(0, 6), min_size=2, max_size=40), st.data())
     @settings(deadline=None)
@@ -394,6 +336,7 @@ class TestObserved:
         counts = merged.odds.sum(axis=1)
         assert [*counts[:3]] == [labels.count(name) for name in ("00", "01", "02")]
         assert counts.sum() == merged.errors.sum() == 200
+        assert np.array_equal(merged.errors.sum(axis=1), counts)
 
 
 def test_a_card_comes_back_as_it_was_written(
@@ -404,6 +347,10 @@ def test_a_card_comes_back_as_it_was_written(
         written = to_json(asdict(card))
         assert DriftCard.from_fields(json.loads(written)) == card
     assert len(written) < 30_000
+    fields = json.loads(written)
+    for label in fields["labels"]:
+        del label["errors"]
+    assert DriftCard.from_fields(fields).labels[0].errors == {}, "of before there were such"
 
 
 def test_a_fold_is_small_enough_to_travel(known: Pictures) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 
-from spark_job import contract, featurize, known, pipeline
+from spark_job import contract, featurize, known, pipeline, runs
 from spark_job.decode import decode
 from spark_job.engines import Attempt
 from spark_job.errors import NoImagesError, RejectedImageError
-from spark_job.known import CarryingPass, KnownPart
+from spark_job.known import CarryingPass, KnownPart, find_known
 from spark_job.listing import list_images, write_listing
 from spark_job.networks import load_card
 from spark_job.networks.extractor import shared_extractor
 from spark_job.objects import LocalFolder, RefusedError, open_folder
+from spark_job.pointers import BatchPointer
+from spark_job.receipts import to_json
 from spark_job.settings import JobSettings
 from spark_job.summary import summarize
 from tests.spark_job.inline import InlineEngine
@@ -153,6 +156,26 @@ def test_a_file_that_was_only_touched_is_read_and_not_inferred(batch: Batch) -> 
     assert row["version"].startswith("1-")
 
 
+def test_files_of_one_size_and_time_that_change_places_are_read(batch: Batch) -> None:
+    """As those of an archive: each keeps its own features, and nothing is inferred."""
+    paths = [batch.images / f"Plum/Plum_00{number}.jpg" for number in (0, 1)]
+    size = max(path.stat().st_size for path in paths)
+    for path in paths:  # bytes after a JPEG's end change no pixel
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        os.utime(path, ns=(0, 0))
+    batch.run(**LIMITS)
+    before = {row["sha256"]: row["features"] for row in batch.table("features")}
+    paths[0].rename(batch.images / "aside")
+    paths[1].rename(paths[0])
+    (batch.images / "aside").rename(paths[1])
+    assert told(batch.run(**LIMITS).counts) == (10, 0, 7, 2, 1)
+    assert (sorted(batch.read), batch.inferred) == (["Plum/Plum_000.jpg", "Plum/Plum_001.jpg"], 0)
+    for row in batch.table("features"):
+        content = (batch.images / row["path"]).read_bytes()
+        assert row["sha256"] == sha256(content).hexdigest()
+        assert row["features"] == before[row["sha256"]]
+
+
 def test_a_renamed_image_is_known_by_its_content(batch: Batch) -> None:
     before = {row["sha256"]: row for row in batch.table("features")}
     (batch.images / "Kiwi").rename(batch.images / "Gooseberry")
@@ -194,7 +217,7 @@ def test_what_is_known_has_the_labels_that_are_listed_now(batch: Batch) -> None:
         assert row["features"] == before[path]["features"]
     assert "1 dropped, 3 relabelled" in summarize(receipt)
     without = batch.run(**LIMITS)
-    assert told(without.counts) == (10, 1, 6, 2, 1), "corrections hold for the run they are given"
+    assert told(without.counts) == (10, 0, 7, 2, 1), "corrections hold for the run they are given"
     assert {row["path"]: row["label"] for row in batch.table("features")} == {
         path: row["label"] for path, row in before.items()
     }
@@ -203,6 +226,58 @@ def test_what_is_known_has_the_labels_that_are_listed_now(batch: Batch) -> None:
 def test_all_is_computed_again_on_request(batch: Batch) -> None:
     assert told(batch.run(**LIMITS, again=True).counts) == (10, 7, 0, 2, 1)
     assert batch.inferred == 7
+
+
+def test_images_that_were_gone_for_a_while_are_known_from_a_run_that_was_kept(
+    batch: Batch, tmp_path: Path
+) -> None:
+    before = batch.table("features")
+    (batch.images / "Plum").rename(tmp_path / "Plum")  # which is no change of the files
+    assert told(batch.run(**LIMITS).counts) == (4, 0, 3, 1, 0)
+    (tmp_path / "Plum").rename(batch.images / "Plum")
+    assert told(batch.run(**LIMITS).counts) == (10, 0, 7, 2, 1)
+    assert (batch.read, batch.inferred) == ([], 0)
+    assert batch.table("features") == before
+
+
+def test_the_published_run_is_asked_first_and_two_others_as_they_started(batch: Batch) -> None:
+    for run in ("z", "y", "x", "w"):
+        batch.run(**LIMITS, run=run)
+    output = open_folder(str(batch.output))
+    pointer = BatchPointer("x", str(batch.images), "2026", "2026")
+    (output / "results/b").write("current.json", to_json(asdict(pointer)))
+    claim = runs.claim_run(output, "b", "now", str(batch.images), load_card().extractor)
+    try:
+        asked = [one.folder.uri for one in find_known(claim, load_card(), str(batch.images))]
+    finally:
+        claim.release()
+    assert list(dict.fromkeys(uri.rpartition("/")[2] for uri in asked)) == ["x", "w", "y"]
+
+
+def test_what_was_before_everything_was_computed_again_is_not_asked(
+    batch: Batch, tmp_path: Path
+) -> None:
+    (batch.images / "Plum").rename(tmp_path / "Plum")
+    assert told(batch.run(**LIMITS, again=True).counts) == (4, 3, 0, 1, 0)
+    (tmp_path / "Plum").rename(batch.images / "Plum")
+    assert told(batch.run(**LIMITS).counts) == (10, 4, 3, 2, 1)
+
+
+def test_of_a_run_that_knows_no_more_the_features_are_not_read(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch.run(**LIMITS)
+    (batch.images / "Kiwi/another.png").write_bytes(encoded(fruit(99)))
+    folders = []
+    read_features = known._read_features
+
+    def reading(folder: LocalFolder, name: str) -> Any:
+        folders.append(folder.uri.rpartition("/")[2])
+        return read_features(folder, name)
+
+    monkeypatch.setattr(known, "_read_features", reading)
+    assert told(batch.run(**LIMITS).counts) == (11, 1, 7, 2, 1)
+    assert set(folders) == {"r2"}
 
 
 def test_another_extractor_knows_nothing(batch: Batch) -> None:
@@ -279,9 +354,9 @@ def test_what_may_not_be_read_is_refused_again_and_no_more(
 def test_a_reject_is_of_the_version_that_was_read(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not of the one that was listed a moment before, which may be restored."""
+    """Not of the one that was listed a moment before."""
     path = batch.images / "Kiwi/Kiwi_001.jpg"
-    good, times = path.read_bytes(), path.stat()
+    good = path.read_bytes()
 
     def break_it(*given: Any) -> str:
         path.write_bytes(good[: len(good) // 2])
@@ -290,8 +365,11 @@ def test_a_reject_is_of_the_version_that_was_read(
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "write_listing", break_it)
         assert batch.run(**LIMITS, again=True).counts.rejects["truncated"] == 1
+    status = path.stat()
+    (row,) = (row for row in batch.table("rejects") if row["reason"] == "truncated")
+    times = f"{status.st_mtime_ns}-{status.st_ctime_ns}"
+    assert (row["version"], row["bytes"]) == (f"{times}-{status.st_size}", len(good) // 2)
     path.write_bytes(good)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert told(batch.run(**LIMITS).counts) == (10, 1, 6, 2, 1)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from spark_job import contract, lineage, pca
 from spark_job.errors import NoImagesError, UsageError
+from spark_job.models import read_card
 from spark_job.moments import Moments
 from spark_job.objects import Folder, open_folder
 from spark_job.receipts import add_digests
@@ -94,14 +96,27 @@ def test_a_model_of_several_batches_says_what_it_is_made_from(local: Folder) -> 
     publish_all(local)
     merged = lineage.merge_published(local, EXTRACTOR, list(SIZES))
     rule = {"components": 2}
-    stored = lineage.fit_merged(
-        local, EXTRACTOR, merged, rule=rule, standardize=False, parents=["former"]
-    )
+    stored = lineage.fit_merged(local, EXTRACTOR, merged, rule=rule, standardize=False)
     card = stored.card
-    assert (card.n, card.k, card.features, card.parents) == (53, 2, 6, ["former"])
+    assert (card.n, card.k, card.features) == (53, 2, 6)
+    assert (card.parents, card.generation) == ([], 1)
     assert [one["batch"] for one in card.batches] == list(SIZES)
     expected = pca.fit(merged.moments, components=2, standardize=False)
     assert np.array_equal(stored.pca.components, expected.components)
+
+
+def test_a_model_is_one_generation_after_the_one_that_it_is_an_update_of(local: Folder) -> None:
+    publish_all(local)
+    card = None
+    for generation, batches in enumerate((["apples"], ["apples", "kiwis"], [*SIZES]), 1):
+        merged = lineage.merge_published(local, EXTRACTOR, batches)
+        how: dict[str, Any] = {"rule": {"variance": 0.8}, "standardize": True}
+        made = lineage.fit_merged(local, EXTRACTOR, merged, parent=card, **how).card
+        assert made.parents == ([] if card is None else [card.model])
+        assert made.generation == generation
+        card = replace(made, generation=None) if generation == 1 else made  # as it was stored once
+    assert card is not None
+    assert read_card(local, EXTRACTOR, card.model) == card
 
 
 def test_a_batch_without_a_published_run_is_taken_from_the_run_that_a_card_names(

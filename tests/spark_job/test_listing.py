@@ -112,11 +112,12 @@ def test_a_changed_file_has_another_version(folder: Folder) -> None:
     assert all_rows(list_images(folder))["version"] != before["version"]
 
 
-def test_on_a_disk_a_version_is_time_and_size(tmp_path: Path) -> None:
+def test_on_a_disk_a_version_is_times_and_size(tmp_path: Path) -> None:
     open_folder(str(tmp_path)).write("a/x.jpg", b"12")
     os.utime(tmp_path / "a/x.jpg", ns=(1, 10**18 + 1))
+    changed = (tmp_path / "a/x.jpg").stat().st_ctime_ns
     [image] = images(list_images(open_folder(str(tmp_path))))
-    assert image == Image("a/x.jpg", "a", 2, "1000000000000000001-2")
+    assert image == Image("a/x.jpg", "a", 2, f"1000000000000000001-{changed}-2")
 
 
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
@@ -448,6 +449,18 @@ def test_parts_of_large_photographs_are_short() -> None:
     assert set(plan_parts(5, 2, 1e9)) == {1}
 
 
+@pytest.mark.parametrize(
+    ("mean_bytes", "seconds", "largest"),
+    [(4_000, 0.010, 768), (4_000, 0.1, 99), (3_500_000, 0.010, 68), (0, 0.02, 500), (0, 60, 1)],
+)
+def test_a_part_takes_ten_seconds_whatever_the_network(
+    mean_bytes: float, seconds: float, largest: int
+) -> None:
+    parts = plan_parts(20_000, 2, mean_bytes, seconds)
+    assert (sum(parts), parts[0]) == (20_000, largest)
+    assert all(size * (mean_bytes / 25.6e6 + seconds) <= 10 for size in parts if size > 1)
+
+
 def all_rows(listing: Listing) -> pa.Table:
     return listing.rows(0, len(listing))
 
@@ -465,7 +478,7 @@ def version_of(folder: Folder, name: str) -> str:
     """The version by the store's own account."""
     if isinstance(folder, LocalFolder):
         status = os.stat(f"{folder.path}/{name}")  # noqa: PTH116
-        return f"{status.st_mtime_ns}-{status.st_size}"
+        return f"{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_size}"
     bucket, _, prefix = folder.uri.removeprefix("s3://").partition("/")
     client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     return str(client.head_object(Bucket=bucket, Key=f"{prefix}/{name}")["ETag"])

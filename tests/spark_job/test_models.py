@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from spark_job import pca
-from spark_job.choice import Calibrations, choose, find_current
+from spark_job.choice import choose, find_current
 from spark_job.drift import FOLDS, Calibration, calibrate, hold_out
 from spark_job.errors import UsageError
 from spark_job.lineage import BatchMoments
 from spark_job.models import (
     ModelCard,
     StoredModel,
+    find_model,
     model_id,
     read_model,
     require_extractor,
@@ -26,6 +27,7 @@ from spark_job.models import (
 from spark_job.moments import Moments
 from spark_job.networks import load_card
 from spark_job.objects import Folder, open_folder
+from spark_job.receipts import to_json
 from spark_job.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -65,8 +67,12 @@ def fit_model(
 ) -> StoredModel:
     """A new model of one batch, which no pointer points at."""
     own = BatchMoments(settings.batch, settings.run, card.extractor, images, moments)
-    calibrations = Calibrations(lambda *_: calibration)
-    return choose(replace(settings, pca="fit"), output, card, own, calibrations).model
+
+    def calibrate(model: StoredModel, batches: list[dict[str, Any]]) -> StoredModel:
+        assert batches == [{"batch": settings.batch, "run": settings.run, "n": moments.n}]
+        return write_model(output, replace(model, calibration=calibration))
+
+    return choose(replace(settings, pca="fit"), output, card, own, calibrate).model
 
 
 def point_at(output: Folder, card: Card, content: dict[str, Any]) -> None:
@@ -93,8 +99,8 @@ def test_the_same_fit_twice_is_one_model_and_any_other_is_another(
     output: Folder, card: Card
 ) -> None:
     first = fit_model(SETTINGS, output, moments(), card, IMAGES)
-    again = fit_model(replace(SETTINGS, batch="c", run="s"), output, moments(), card, IMAGES)
-    assert again.card == first.card, "the card of the first stays, its batch included"
+    again = fit_model(replace(SETTINGS, run="s"), output, moments(), card, IMAGES)
+    assert again.card == first.card, "the card of the first stays, its run included"
     said = replace(SETTINGS, variance=0.80, standardize=True)
     assert fit_model(said, output, moments(), card, IMAGES).card.model == first.card.model
     others = {
@@ -102,9 +108,10 @@ def test_the_same_fit_twice_is_one_model_and_any_other_is_another(
         fit_model(replace(SETTINGS, components=2), output, moments(), card, IMAGES).card.model,
         fit_model(replace(SETTINGS, standardize=False), output, moments(), card, IMAGES).card.model,
         fit_model(SETTINGS, output, moments(), card, "2" * 64).card.model,
+        fit_model(replace(SETTINGS, batch="c"), output, moments(), card, IMAGES).card.model,
         first.card.model,
     }
-    assert len(others) == 5
+    assert len(others) == 6
     assert (output / "models" / card.extractor).folders() == sorted(others)
 
 
@@ -123,6 +130,7 @@ def test_a_stored_model_says_what_it_is(output: Folder, card: Card) -> None:
         variance_kept=stored.pca.variance_kept,
         batches=[{"batch": "b", "run": "r", "n": 12}],
         parents=[],
+        generation=1,
     )
     folder = output / "models" / card.extractor / stored.card.model
     assert folder.files() == ["model.json", "model.npz"]
@@ -277,6 +285,20 @@ def test_a_damaged_model_is_told(
     assert find_current(SETTINGS, output, card).model is not None
 
 
+def test_a_model_is_found_by_its_first_digits_among_those_of_a_network(
+    output: Folder, card: Card
+) -> None:
+    model = fit_model(SETTINGS, output, moments(), card, IMAGES).card.model
+    twin = f"models/other-0123/{model[:6]}ffffffffff"
+    (output / twin).write("model.json", b"{}")
+    assert find_model(output, model) == (card.extractor, model)
+    with pytest.raises(UsageError, match=r"may be any of 2 models .*; write more of its id"):
+        find_model(output, model[:6])
+    assert find_model(output, model[:6], card.name) == (card.extractor, model)
+    with pytest.raises(UsageError, match=rf"no model '{model}' of the network other; `orchard mo"):
+        find_model(output, model, "other")
+
+
 def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
     output: Folder, card: Card, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,7 +308,7 @@ def test_where_images_vary_in_fewer_directions_than_asked_a_warning_says_so(
     assert "4 components were asked for, but 3 images vary in no more than 2" in caplog.text
 
 
-def calibration(seed: int = 1) -> Calibration:
+def calibration(seed: int = 1, covered: int = 12, sampled: int = 12) -> Calibration:
     features = np.random.default_rng(seed).standard_normal((60, WIDTH))
     rule = {"variance": 0.8}
     labels = [f"{row // 10}" for row in range(60)]
@@ -294,7 +316,7 @@ def calibration(seed: int = 1) -> Calibration:
         hold_out(features, labels, fold, standardize=True, rule=rule) for fold in range(FOLDS)
     )
     assert made is not None
-    return made
+    return replace(made, covered=covered, sampled=sampled)
 
 
 def test_a_calibration_is_stored_beside_its_model(output: Folder, card: Card) -> None:
@@ -314,6 +336,37 @@ def test_a_model_that_was_stored_without_a_calibration_gets_one(output: Folder, 
     newer = fit_model(SETTINGS, output, moments(), card, IMAGES, calibration())
     assert newer.calibration == calibration()
     assert newer.card == older.card
+
+
+def test_of_two_calibrations_the_one_that_says_more_stays_whichever_comes_first(
+    output: Folder, card: Card
+) -> None:
+    """Of more of the model's images; or else the one that rests on more of them."""
+    said = [calibration(1, 5, 5), calibration(2, 12, 8), calibration(3, 12, 9)]
+    for order in (said, said[::-1]):
+        (output / "models").clear()
+        for one in order:
+            stored = fit_model(SETTINGS, output, moments(), card, IMAGES, one)
+        assert stored.calibration == said[2]
+
+
+def test_a_calibration_of_an_older_orchard_is_believed_of_one_batch_alone(
+    output: Folder, card: Card
+) -> None:
+    """Of several it was an average, far too loose."""
+    models = output / "models" / card.extractor
+    stored = fit_model(SETTINGS, output, moments(), card, IMAGES)
+    fields = asdict(calibration())
+    del fields["covered"], fields["sampled"]
+    (models / stored.card.model).write("calibration.json", to_json(fields))
+    known = calibration(sampled=calibration().images)
+    assert read_model(models, stored.card.model).calibration == known
+    several = replace(stored.card, model="several", batches=stored.card.batches * 2)
+    write_model(output, StoredModel(stored.pca, several))
+    (models / "several").write("calibration.json", to_json(fields))
+    assert read_model(models, "several").calibration is None
+    better = write_model(output, StoredModel(stored.pca, several, calibration(2)))
+    assert better.calibration == calibration(2)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"images": 3}', b"\xff"])

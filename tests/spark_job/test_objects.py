@@ -111,6 +111,14 @@ def test_a_file_above_the_limit_is_not_read(folder: Folder) -> None:
     assert error.value.args == (1001,)
 
 
+def test_a_range_of_a_file_is_read(folder: Folder) -> None:
+    folder.write("below/digits", b"0123456789")
+    assert folder.read_range("below/digits", 2, 3) == b"234"
+    assert folder.read_range("below/digits", 0, 10) == b"0123456789"
+    with pytest.raises(FileNotFoundError):
+        folder.read_range("below/nothing", 0, 1)
+
+
 def test_clear_empties_this_folder_and_no_other(folder: Folder) -> None:
     for name in ("runs/a/x", "runs/a/deep/y", "runs/ab/z"):
         folder.write(name, b"1")
@@ -393,7 +401,8 @@ def test_links_that_lead_nowhere_are_entries_without_size_and_circles_end(tmp_pa
     (tmp_path / "b").symlink_to("a")
     os.mkfifo(tmp_path / "pipe.jpg")
     entries = sorted(open_folder(str(tmp_path)).entries(), key=lambda entry: entry.name)
-    version = f"{(tmp_path / 'a' / 'x.jpg').stat().st_mtime_ns}-2"
+    status = (tmp_path / "a" / "x.jpg").stat()
+    version = f"{status.st_mtime_ns}-{status.st_ctime_ns}-2"
     assert entries == [
         Entry(f"{folder}/{name}.jpg", size, one)
         for folder in "ab"
@@ -435,6 +444,7 @@ def test_keys_that_the_librarys_paths_cannot_hold_are_listed_and_read(
         folder.read("a//nothing.jpg")
     with pytest.raises(FileTooLargeError):
         folder.read("a//2.jpg", limit=3)
+    assert folder.read_range("a//2.jpg", 3, 2) == b"2."
 
 
 def test_errors_of_s3_are_in_its_own_words(s3_endpoint: str, bucket: str) -> None:  # noqa: ARG001

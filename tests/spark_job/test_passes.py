@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_job import passes, pca, tables
-from spark_job.drift import FOLDS, Observed, hold_out, losses
+from spark_job.drift import Observed, losses
 from spark_job.engines import Attempt
 from spark_job.moments import Moments
 from spark_job.objects import Folder, open_folder
 from spark_job.parts import features_digest
 from spark_job.passes import (
-    CalibrationPass,
-    FeaturesFile,
     JoiningPass,
     MomentsPass,
     ProjectionPass,
-    calibrate_model,
+    choose_sample,
     group_parts,
     plan_vectors,
     read_observed,
 )
 from spark_job.receipts import EMPTY_DIGEST, add_digests
-from tests.spark_job.inline import InlineEngine
+from spark_job.samples import Sample, evenly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,12 +101,14 @@ def write_features(work: Folder, sizes: list[int]) -> tuple[list[str], NDArray[n
 
 
 FIRST = Attempt(0, lambda _: None)
+ALL = np.arange(3)
 
 
 def test_groups_moments_add_up_to_those_of_all_features(work: Folder) -> None:
     files, matrix = write_features(work, [5, 1, 3, 2])
     groups = [files[:1], files[1:3], files[3:]]
-    do: MomentsPass = pickle.loads(pickle.dumps(MomentsPass(work, groups, WIDTH)))
+    chosen = choose_sample([5, 1, 3, 2], [[0], [1, 2], [3]])
+    do: MomentsPass = pickle.loads(pickle.dumps(MomentsPass(work, groups, WIDTH, chosen)))
     receipts = [do(group, FIRST) for group in range(len(groups))]
     assert [receipt.n for receipt in receipts] == [5, 4, 2]
     parts = [Moments.from_bytes(work.read(receipt.file)) for receipt in receipts]
@@ -121,9 +120,30 @@ def test_groups_moments_add_up_to_those_of_all_features(work: Folder) -> None:
     assert add_digests(receipt.features for receipt in receipts) == features_digest(paths, matrix)
 
 
+@pytest.mark.parametrize("most", [1, 4, 11, 100])
+def test_groups_samples_are_evenly_of_all_rows_and_come_with_the_moments(
+    work: Folder, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(passes, "IMAGES", most)
+    sizes = [5, 1, 3, 2]
+    files, matrix = write_features(work, sizes)
+    expected = evenly(11, most)
+    for grouped in ([[0, 1, 2, 3]], [[0], [1, 2], [3]], [[0, 1], [2, 3]]):
+        groups = [[files[part] for part in group] for group in grouped]
+        do = MomentsPass(work, groups, WIDTH, choose_sample(sizes, grouped))
+        receipts = [do(group, FIRST) for group in range(len(groups))]
+        found = [Sample.from_bytes(work.read(one.sample)) for one in receipts]
+        names = [path for one in found for path in one.paths.tolist()]
+        rows = [int(name.removeprefix("l/").removesuffix(".jpg")) for name in names]
+        assert sorted(rows) == expected.tolist()
+        features = np.concatenate([one.features for one in found])
+        assert np.array_equal(features, matrix[rows].astype(np.float16))
+        assert {label for one in found for label in one.labels.tolist()} == {"l"}
+
+
 def test_features_that_changed_on_the_disk_have_another_digest(work: Folder) -> None:
     files, _ = write_features(work, [2])
-    before = MomentsPass(work, [files], WIDTH)(0, FIRST)
+    before = MomentsPass(work, [files], WIDTH, [ALL])(0, FIRST)
     table = tables.read_table(work, f"features/{files[0]}")
     features = tables.as_matrix(table["features"]).copy()
     features[1, 2] = np.nextafter(features[1, 2], np.float32(9))
@@ -131,15 +151,17 @@ def test_features_that_changed_on_the_disk_have_another_digest(work: Folder) -> 
     columns.append(tables.as_lists(features))
     schema = tables.features_schema(WIDTH)
     tables.write_table(work / "features", files[0], schema, columns, IDS)
-    after = MomentsPass(work, [files], WIDTH)(0, FIRST)
+    after = MomentsPass(work, [files], WIDTH, [ALL])(0, FIRST)
     assert EMPTY_DIGEST != after.features != before.features
 
 
 def test_two_attempts_at_a_group_write_two_files(work: Folder) -> None:
     files, matrix = write_features(work, [3])
     model = pca.fit(Moments.of(matrix), components=1)
-    for do in (MomentsPass(work, [files], WIDTH), ProjectionPass(work, [files], model, IDS)):
+    moments = MomentsPass(work, [files], WIDTH, [ALL])
+    for do in (moments, ProjectionPass(work, [files], model, IDS)):
         assert do(0, FIRST).file != do(0, FIRST).file
+    assert moments(0, FIRST).sample != moments(0, FIRST).sample
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 4])
@@ -200,32 +222,3 @@ def test_images_far_outside_the_model_are_named_and_counted(work: Folder) -> Non
     farthest = np.argsort(-odds)[:3]
     assert [one.path for one in joined.far.images] == [f"l/{row}.jpg" for row in farthest]
     assert joined.far.images[0].loss == pytest.approx(1 / (1 + np.exp(-odds[farthest[0]])))
-
-
-@pytest.mark.parametrize("most", [40, 1000])
-def test_a_calibration_samples_the_same_images_however_they_lie_in_parts(
-    work: Folder, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
-    monkeypatch.setattr(passes, "SAMPLE", most)
-    found = []
-    for folder, sizes in ((work / "one", [90]), (work / "three", [50, 1, 39])):
-        names, matrix = write_features(folder, sizes)
-        files = [
-            FeaturesFile(folder, f"features/{name}", rows)
-            for name, rows in zip(names, sizes, strict=True)
-        ]
-        do = CalibrationPass(files, standardize=True, rule={"components": 2})
-        held = pickle.loads(pickle.dumps(do))(1, FIRST)
-        assert held is not None
-        found.append(held)
-        assert calibrate_model(InlineEngine(), files, standardize=True, rule={"variance": 0.8})
-        few = [replace(files[0], rows=20)]
-        assert not calibrate_model(InlineEngine(), few, standardize=True, rule={"variance": 0.8})
-    assert np.array_equal(found[0].known, found[1].known)
-    assert len(found[0].unseen) == pytest.approx(min(most, 90) / FOLDS, abs=3)
-    if most > 90:
-        order = np.argsort([f"l/{number}.jpg" for number in range(90)])  # as paths are sorted
-        labels = ["l"] * 90
-        direct = hold_out(matrix[order], labels, 1, standardize=True, rule={"components": 2})
-        assert direct is not None
-        assert np.array_equal(direct.known, found[0].known)

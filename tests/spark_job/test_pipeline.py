@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from pyarrow import dataset, parquet
 
-from spark_job import pca, tables
+from spark_job import listing, pca, pipeline, tables
+from spark_job.findings.schemas import KINDS
 from spark_job.listing import listing_digest
 from spark_job.moments import Moments
 from spark_job.networks import load_card
@@ -27,6 +28,8 @@ from spark_job.objects import open_folder
 from spark_job.parts import features_digest
 from spark_job.pca import PCAModel
 from spark_job.receipts import add_digests
+from spark_job.settings import JobSettings
+from tests.spark_job.inline import InlineEngine
 from tests.spark_job.jobs import REPOSITORY, Job, files_below, read_json, run_job
 from tests.spark_job.photographs import BAD, GOOD
 
@@ -76,12 +79,15 @@ class TestWhatIsPublished:
             f"results/batch/runs/first/{name}"
             for name in [
                 "moments.npz",
+                "sample.npz",
                 "variance.csv",
                 "parts.parquet",
                 "receipt/run.parquet",
                 "run.json",
                 "vectors.csv",
+                "report.html",
             ]
+            + [f"findings/{kind}/part-00000.parquet" for kind in KINDS]
             + [
                 f"{table}/{path.name}"
                 for table in ("features", "rejects", "vectors")
@@ -99,7 +105,8 @@ class TestWhatIsPublished:
             assert (row["width"], row["height"]) == image.size
             assert row["format"] == image.format
             status = (photographs / row["path"]).stat()
-            assert row["version"] == f"{status.st_mtime_ns}-{status.st_size}"
+            times = f"{status.st_mtime_ns}-{status.st_ctime_ns}"
+            assert row["version"] == f"{times}-{status.st_size}"
             assert len(row["features"]) == 1280
 
     def test_a_reject_row_says_why_for_a_person(self, job: Job) -> None:
@@ -309,6 +316,42 @@ class TestPartitioning:
             )
         vectors = [matrix(run.table("vectors"), "vector") for run in (job, other)]
         assert np.abs(vectors[0] - vectors[1]).max() < 1e-5
+
+    def test_the_findings_are_the_same(self, job: Job, other: Job) -> None:
+        for kind in KINDS:
+            ours, theirs = (
+                parquet.read_table(run.run / "findings" / kind).to_pylist() for run in (job, other)
+            )
+            for one in (*ours, *theirs):
+                one.update({name: round(v, 4) for name, v in one.items() if isinstance(v, float)})
+                one.pop("distances", None)
+            assert theirs == ours, kind
+        counts = [
+            {name: value for name, value in run.receipt["findings"].items() if name != "seconds"}
+            for run in (job, other)
+        ]
+        assert counts[0] == pytest.approx(counts[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("slow", ["store", "network"])
+def test_parts_are_small_where_an_image_takes_long(
+    slow: str, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of megabytes that a manifest names, without its size, or a large network's."""
+    names = sorted(str(path.relative_to(few)) for path in few.rglob("*.jpg"))
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path\n" + "".join(f"{name}\n" for name in names))
+    if slow == "store":
+        mean = sum((few / name).stat().st_size for name in names) / len(names)
+        monkeypatch.setattr(listing, "BYTES_PER_SECOND", mean / 4)
+    else:
+        monkeypatch.setattr(pipeline, "RatePass", lambda _: lambda *_: 4.0)
+    monkeypatch.setattr(pipeline, "start_engine", lambda *_, **__: InlineEngine())
+    settings = JobSettings(str(few), str(tmp_path / "out"), "b", "r", manifest=str(manifest))
+    pipeline.run(settings)
+    parts = parquet.read_table(tmp_path / "out/results/b/runs/r/parts.parquet")
+    assert len(names) == 12
+    assert max(parts["listed"].to_pylist()) == 2
 
 
 @pytest.fixture(scope="module")

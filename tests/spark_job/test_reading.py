@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from threading import Barrier, Lock
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_job import reading
 from spark_job.errors import RejectedImageError
-from spark_job.listing import Image
-from spark_job.objects import Content, Folder, LocalFolder, open_folder
-from spark_job.reading import read_ahead
+from spark_job.listing import Image, Listing
+from spark_job.objects import ENTRIES, Content, Folder, LocalFolder, open_folder
+from spark_job.reading import read_ahead, require_readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +51,19 @@ def test_a_raw_file_is_not_read(tmp_path: Path) -> None:
     listed = [Image("a/x.DNG", "a", 30_000_000, "1"), Image("a/x.nef", "a", None, None)]
     for image, content in read_ahead(open_folder(str(tmp_path)), listed):
         assert outcome(content) == ("decode", "unsupported-format"), image
+
+
+def test_images_that_are_tried_tell_their_sizes(folder: Folder) -> None:
+    """As a manifest's, which tells none."""
+    paths = [f"a/{number}.jpg" for number in range(100)]
+    for number, path in enumerate(paths[:60]):
+        folder.write(path, bytes(1000 + number % 2))
+    nothing = pa.nulls(len(paths))
+    found = pa.table([paths, nothing, nothing], names=ENTRIES.names)
+    order = np.arange(len(paths), dtype=np.uint32)
+    assert 1000 < require_readable(folder, Listing(found, order, Counter())) < 1001
+    missing = Listing(found, order[60:], Counter())
+    assert require_readable(folder, missing) == 0
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_the_new_run_has_the_old_ones_features_and_vectors_of_the_other_model(
     assert after.keys() == before.keys()
     same = {name for name in after if after[name] == before[name]}
     assert {name.partition("/")[0] for name in same} == {
-        *("features", "rejects", "moments.npz", "parts.parquet"),
+        *("features", "rejects", "moments.npz", "sample.npz", "parts.parquet"),
     }
     stored = read_model(output / contract.models_folder(EXTRACTOR), model)
     found = vectors(run_folder(output, receipt))
@@ -103,6 +103,19 @@ def test_the_receipt_says_what_was_done(output: Folder) -> None:
     plums = lineage.published_receipts(output)["plums"]
     assert shares == run_folder(output, plums).read(contract.VARIANCE_FILE)
     assert reprojection.plan(output, ["apples"])[0].is_done
+
+
+def test_a_model_that_has_no_calibration_gets_one_of_its_batches_samples(output: Folder) -> None:
+    publish_batch(output, "apples", 50)
+    publish_batch(output, "plums", 50, fit=True)
+    planned = reprojection.plan(output, ["apples"])[0]
+    assert planned.model.calibration is None
+    receipt = reprojection.reproject(output, planned, InlineEngine())
+    assert receipt.drift is not None
+    assert receipt.drift.advice is not None
+    stored = read_model(output / contract.models_folder(EXTRACTOR), receipt.model.model)
+    assert stored.calibration is not None
+    assert stored.calibration.covered == 50
 
 
 def test_a_csv_is_written_where_there_was_one(local: Folder) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aws_cdk import App, Environment
 
+from orchard.health import STACK_VERSION
+from spark_job import __version__
 from stacks import artifacts
 from stacks.artifacts import pack_job
 from stacks.config import ConfigError, OrchardConfig
@@ -107,7 +109,9 @@ def test_nothing_is_done_by_a_lambda_function(synthesize: Callable[..., Synthesi
 
 
 def test_a_user_finds_the_buckets_and_the_state_machine(fruits: Synthesis) -> None:
-    assert {"DataBucket", "LogBucket", "StateMachine"} <= set(fruits.template["Outputs"])
+    outputs = fruits.template["Outputs"]
+    assert {"DataBucket", "LogBucket", "StateMachine"} <= set(outputs)
+    assert outputs[STACK_VERSION]["Value"] == __version__, "which `orchard doctor` compares"
 
 
 def test_a_stack_without_wheels_says_what_to_run(

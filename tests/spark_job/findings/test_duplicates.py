@@ -109,6 +109,13 @@ def test_the_largest_is_proposed_to_be_kept() -> None:
     assert [one.path for one in found.images] == ["d", "c", "b", "a"]
 
 
+def test_of_equals_the_original_is_kept_rather_than_a_copy_by_its_name() -> None:
+    names = ("Kiwi/IMG_7 (copy).jpg", "Kiwi/IMG_7.jpg", "Old kiwis/IMG_7.jpg", "Kiwi/IMG_7-1.jpg")
+    first, *others = (copy(name, sha256="1") for name in names)
+    [found] = group([(first, other, 0, 0) for other in others])
+    assert [one.path for one in found.images] == [names[1], names[2], names[3], names[0]]
+
+
 def test_a_group_is_identical_if_all_of_it_is() -> None:
     first, second, third = copy("a", sha256="1"), copy("b", sha256="1"), copy("c", sha256="2")
     assert group([(first, second, 0, 0)])[0].is_identical

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from spark_job.decode import decode
+from spark_job.engines import Attempt
 from spark_job.errors import JobError
 from spark_job.networks import DEFAULT, Scaling, load_card, load_network, load_provenance
-from spark_job.networks.extractor import Extractor, scaler, shared_extractor
+from spark_job.networks.extractor import Extractor, RatePass, scaler, shared_extractor
 from tests.spark_job.photographs import fruit
 
 if TYPE_CHECKING:
@@ -44,6 +46,15 @@ def test_an_image_has_as_many_features_as_the_card_says_and_always_the_same() ->
 def test_features_tell_images_apart_and_are_kept_by_the_caller() -> None:
     one, other = (shared_extractor(DEFAULT)(np.asarray(fruit(seed, 224))) for seed in (1, 2))
     assert np.abs(one - other).max() > 0.1
+
+
+def test_a_networks_rate_is_that_of_its_inferences() -> None:
+    rate = RatePass(DEFAULT)(0, Attempt(0, lambda _: None))
+    extract, pixels = shared_extractor(DEFAULT), np.asarray(fruit(1, 224))
+    start = perf_counter()
+    for _ in range(10):
+        extract(pixels)
+    assert rate == pytest.approx((perf_counter() - start) / 10, rel=0.9), "on a busy machine"
 
 
 PIXELS = arrays.arrays(np.uint8, (2, 3, 3))

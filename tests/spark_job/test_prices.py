@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from spark_job import prices
 from stacks.config import EU_REGIONS
-from stacks.emr import prices
 from stacks.emr.instances import fitting
 
 LIST = json.loads(Path(prices.__file__).with_name("prices.json").read_text())
@@ -64,3 +64,10 @@ def test_what_is_not_on_the_list_has_no_price() -> None:
     assert prices.node_price("us-east-1", "m5.xlarge", 64) is None
     # Not offered there.
     assert prices.node_price("eu-north-1", "m6a.xlarge", 64) is None
+
+
+def test_the_types_that_a_region_offers_can_be_told_and_of_when_the_list_is() -> None:
+    assert prices.as_of() in {source["date"] for source in LIST["sources"]}
+    assert set(prices.priced_types(HOME)) == SMALLEST
+    assert "m6a.xlarge" not in prices.priced_types("eu-north-1")
+    assert prices.priced_types("us-east-1") == []

@@ -1,13 +1,14 @@
 """What a node costs an hour: EC2 on demand, EMR's part and its disks, from a list with sources.
 
 `prices.json` names the source of every group of its figures, with the date where that has one.
+Standard library only, so that the stack may import it beside `contract`.
 """
 
 from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
+from importlib import resources
 from typing import Any, Final
 
 _HOURS_PER_MONTH: Final = 730
@@ -16,7 +17,20 @@ _ROOT_GIB: Final = 32
 
 @cache
 def _prices() -> dict[str, Any]:
-    return dict(json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8")))
+    listed = resources.files("spark_job").joinpath("prices.json")
+    return dict(json.loads(listed.read_text(encoding="utf-8")))
+
+
+def as_of() -> str:
+    """Return the day of the youngest figures of the list."""
+    dates = (source["date"] for source in _prices()["sources"])
+    return max(str(date) for date in dates if date)
+
+
+def priced_types(region: str) -> list[str]:
+    """Return the types, as xlarge, that the list has for a region; none where it has not that."""
+    listed = _prices()["ec2"].get(region, {})
+    return [name for name, price in listed.items() if price is not None]
 
 
 def node_price(region: str, instance_type: str, volume_gib: int) -> float | None:

@@ -1,0 +1,136 @@
+"""The pictures on a report: which of them, how large, and made within limits of time and size."""
+
+from __future__ import annotations
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import Semaphore
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from PIL import ImageFile
+
+from spark_job.errors import RejectedImageError
+from spark_job.objects import FileTooLargeError
+from spark_job.reading import MAX_BYTES
+from spark_job.report.thumbnails import thumbnail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spark_job.objects import Folder
+
+LARGE, SMALL = 160, 96
+"""Pixels of the longer side: of pictures that are compared, and of those in contact sheets."""
+
+MOST_BYTES = 3_300_000
+"""Of all pictures on a page, as text in it: with all else it stays below 5 MB."""
+
+MOST_SECONDS = 60.0
+"""For reading and decoding them."""
+
+READERS, DECODERS = 8, 2
+"""Pictures that are read at a time, and of those the ones that are decoded: decoders let go of the
+interpreter's lock, but take much memory."""
+
+THUMBNAILED = ("truncated", "too-large")
+"""Rejects of which some of the picture can be shown."""
+
+MOST_PIXELS = 256_000_000
+"""Of a reject; a JPEG of so many is decoded at an eighth of its size."""
+
+
+_DECODING = Semaphore(DECODERS)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture that a page would show.
+
+    Attributes
+    ----------
+    path
+        In the batch.
+    side
+        Pixels of its longer side at most.
+    max_pixels
+        A larger image is not decoded.
+    """
+
+    path: str
+    side: int = SMALL
+    max_pixels: int = 64_000_000
+
+
+@dataclass
+class Gallery:
+    """Pictures as data URIs, by their paths in the batch.
+
+    Attributes
+    ----------
+    uris
+        Those that were made.
+    missing
+        How many were wanted, tried and not to be had.
+    left
+        How many were not tried, for want of time or room.
+    """
+
+    uris: dict[str, str] = field(default_factory=dict)
+    missing: int = 0
+    left: int = 0
+
+
+def make_gallery(
+    images: Folder,
+    wanted: Iterable[Wanted],
+    *,
+    seconds: float = MOST_SECONDS,
+    most_bytes: int = MOST_BYTES,
+) -> Gallery:
+    """Make the pictures that are wanted, the first first, while there is time and room.
+
+    Parameters
+    ----------
+    images
+        The batch's folder.
+    wanted
+        Which; one that is wanted again is made once, as it was wanted first.
+    seconds, most_bytes
+        The limits.
+    """
+    gallery = Gallery()
+    end = monotonic() + seconds
+    unique = {one.path: one for one in reversed(list(wanted))}
+    waiting = iter(reversed(unique.values()))
+    size = 0
+    # A decoder that stops in the middle of a file gives what it has by then.
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(islice(waiting, 4 * READERS)):
+            if monotonic() > end or size > most_bytes:
+                gallery.left = len(some) + sum(1 for _ in waiting)
+                break
+            for one, uri in zip(some, pool.map(lambda one: _make(images, one), some), strict=True):
+                if uri is None:
+                    gallery.missing += 1
+                elif size + len(uri) <= most_bytes:
+                    gallery.uris[one.path] = uri
+                    size += len(uri)
+                else:
+                    size += len(uri)
+                    gallery.left += 1
+    return gallery
+
+
+def _make(images: Folder, wanted: Wanted) -> str | None:
+    """Make a data URI of a picture; None where it cannot be had."""
+    try:
+        content = images.read(wanted.path, limit=MAX_BYTES)
+        with _DECODING:
+            small = thumbnail(content, wanted.side, max_pixels=wanted.max_pixels)
+    except (OSError, FileTooLargeError, RejectedImageError, MemoryError):
+        return None
+    return f"data:image/webp;base64,{base64.b64encode(small).decode()}"

@@ -1,0 +1,156 @@
+"""What a report is made of: the stored results of one run, and no more of them than it shows."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from spark_job import contract, tables
+from spark_job.models import ModelCard, read_card
+from spark_job.receipts import RunReceipt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from spark_job.objects import Folder
+
+MAPPED = 25_000
+"""Most images on the map, spread evenly over the batch."""
+
+MAP_FILES = 6
+"""Most files of vectors that they are taken from, 128 MB each."""
+
+AXES = 8
+"""Components that the map can show."""
+
+REJECTS = 2_000
+"""Most rows of the table of rejects that are read."""
+
+
+@dataclass(frozen=True)
+class MapPoints:
+    """Images on the map.
+
+    Attributes
+    ----------
+    path, label
+        [n], strings; a label may be None.
+    vector
+        [n, a], their first components.
+    """
+
+    path: list[str]
+    label: list[str | None]
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a report shows of a run.
+
+    Attributes
+    ----------
+    receipt
+        The run's.
+    model
+        The card of the model that its vectors are of; None where it is gone.
+    shares
+        [d], of the variance, per component.
+    rejects
+        Rows of their table, the first ones of each file.
+    findings
+        Rows of the findings' tables by their names, but for the neighbours; empty where none were
+        asked for.
+    points
+        For the map.
+    """
+
+    receipt: RunReceipt
+    model: ModelCard | None
+    shares: NDArray[np.float64]
+    rejects: list[dict[str, Any]]
+    findings: dict[str, list[dict[str, Any]]]
+    points: MapPoints
+
+
+def read_results(output: Folder, batch: str, run: str) -> Results:
+    """Read what a report shows of a settled run.
+
+    Raises
+    ------
+    UsageError
+        Where its receipt cannot be used.
+    FileNotFoundError
+        Where there is no such run.
+    """
+    folder = output / contract.run_folder(batch, run)
+    receipt = RunReceipt.from_json(folder.read(contract.RUN), folder.uri)
+    return Results(
+        receipt=receipt,
+        model=read_card(output, receipt.extractor, receipt.model.model),
+        shares=_shares(folder),
+        rejects=list(_rejects(folder / contract.REJECTS)),
+        findings=_findings(folder / contract.FINDINGS),
+        points=_points(folder / contract.VECTORS),
+    )
+
+
+def _shares(folder: Folder) -> NDArray[np.float64]:
+    content = folder.read_or_none(contract.VARIANCE_FILE)
+    if content is None:
+        return np.zeros(0)
+    shares: NDArray[np.float64] = csv.read_csv(pa.BufferReader(content))["share"].to_numpy()
+    return shares
+
+
+def _rejects(folder: Folder) -> Iterator[dict[str, Any]]:
+    read = 0
+    for name in folder.files():
+        table = tables.read_table(folder, name).slice(0, REJECTS - read)
+        yield from table.to_pylist()
+        read += len(table)
+        if read == REJECTS:
+            return
+
+
+def _findings(folder: Folder) -> dict[str, list[dict[str, Any]]]:
+    """Read the tables; each is one file, and bounded, but for the neighbours."""
+    found = {}
+    for kind in folder.folders():
+        if kind != "neighbours":
+            rows: list[dict[str, Any]] = []
+            for name in (folder / kind).files():
+                rows += tables.read_table(folder / kind, name).to_pylist()
+            found[kind] = rows
+    return found
+
+
+def _points(folder: Folder) -> MapPoints:
+    """Read the first components of images that are spread evenly over the batch."""
+    files = folder.files()
+    chosen = [files[len(files) * at // MAP_FILES] for at in range(MAP_FILES)]
+    chosen = sorted(set(chosen)) if len(files) > MAP_FILES else files
+    paths: list[str] = []
+    labels: list[str | None] = []
+    vectors = []
+    for name in chosen:
+        file = parquet.ParquetFile(io.BytesIO(folder.read(name)))
+        rows = file.metadata.num_rows
+        most = MAPPED // len(chosen)
+        kept = np.unique(np.arange(min(most, rows)) * rows // max(1, min(most, rows)))
+        before = 0
+        for block in file.iter_batches(50_000, columns=["path", "label", "vector"]):
+            here = kept[(kept >= before) & (kept < before + len(block))] - before
+            table = pa.Table.from_batches([block]).take(pa.array(here))
+            paths += table["path"].to_pylist()
+            labels += table["label"].to_pylist()
+            vectors.append(tables.as_matrix(table["vector"])[:, :AXES])
+            before += len(block)
+    return MapPoints(paths, labels, np.concatenate(vectors))

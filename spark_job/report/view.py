@@ -1,0 +1,213 @@
+"""What stands on the page, section by section, and which pictures it would show."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spark_job.report.pictures import LARGE, MOST_PIXELS, SMALL, THUMBNAILED, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from spark_job.report.results import MapPoints, Results
+
+SUSPECTS, VOTERS, GROUPS, COPIES, OUTLIERS, SELECTED = 60, 4, 60, 8, 48, 36
+"""Most of each on the page: suspects and voters of each, groups and copies of each, outliers, and
+pictures to look at first."""
+
+LABELS = 200
+"""Most labels with a contact sheet."""
+
+SHEET = ((12, 8, 8), (60, 6, 5), (LABELS, 4, 3))
+"""Up to so many labels, so many typical and so many least typical pictures of each."""
+
+NAMED = 60
+"""Rejects of one reason that are named."""
+
+HOVERED = 500
+"""Pictures that only the map shows."""
+
+ADVICE = {
+    "empty": "The file has no content: copy it again.",
+    "truncated": "The file ends before its picture does: copy it again from where it was taken.",
+    "corrupt": "The file is damaged: copy it again from where it was taken.",
+    "not-an-image": "The file is no picture: remove it.",
+    "unsupported-format": "Pictures in this format are not taken: convert them to JPEG.",
+    "unsupported-pixels": "Its pixels have no agreed range: save it as an 8-bit JPEG or PNG.",
+    "too-large": "It has more pixels than --max-pixels allows: scale it down, or raise the limit.",
+    "crashed": "It crashes its decoder: open it in an image program and save it anew.",
+    "timed-out": "Decoding it takes too long: save it anew as a JPEG.",
+    "out-of-memory": "Decoding it takes too much memory: scale it down.",
+    "bad-name": "Its name cannot be written as text: rename the file.",
+    "missing": "It was listed, and is not there: upload it again, or mend the manifest.",
+    "refused": "Who ran this may not read it: look at its permissions.",
+    "unreadable": "It cannot be read: look at the file and its permissions.",
+    "not-finite": "The network gives no numbers for it: save it anew as a JPEG.",
+}
+"""What to do about a reject, by its reason."""
+
+
+@dataclass(frozen=True)
+class RejectGroup:
+    """Rejects of one reason: how many, what to do, and the first of them."""
+
+    reason: str
+    count: int
+    advice: str
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A group of duplicates: its kind, the first of its images, and how many more there are."""
+
+    kind: str
+    images: list[dict[str, Any]]
+    more: int
+
+
+@dataclass(frozen=True)
+class View:
+    """The sections' rows, none longer than the page shows.
+
+    Attributes
+    ----------
+    rejects, suspects, duplicates, outliers, selection, labels
+        Of the tables of these names; of `labels` those come first whose images are doubted most.
+    groups
+        Groups of duplicates in their table.
+    typical, least_typical
+        Pictures of each label on its contact sheet.
+    """
+
+    rejects: list[RejectGroup]
+    suspects: list[dict[str, Any]]
+    duplicates: list[Copies]
+    groups: int
+    outliers: list[dict[str, Any]]
+    selection: list[dict[str, Any]]
+    labels: list[dict[str, Any]]
+    typical: int
+    least_typical: int
+
+    @classmethod
+    def of(cls, results: Results) -> View:
+        """Choose what stands on the page."""
+        found = results.findings
+        labels = sorted(
+            found.get("labels", []),
+            key=lambda row: (1.0 if row["agreeing"] is None else row["agreeing"], row["label"]),
+        )[:LABELS]
+        typical, least = next(sizes for most, *sizes in SHEET if len(labels) <= most)
+        rows = sorted(found.get("duplicates", []), key=itemgetter("group"))
+        groups = [list(group) for _, group in groupby(rows, itemgetter("group"))]
+        groups.sort(key=lambda group: (group[0]["kind"] != "identical", -len(group)))
+        return cls(
+            rejects=list(_rejects(results)),
+            suspects=found.get("suspects", [])[:SUSPECTS],
+            duplicates=[_copies(group) for group in groups[:GROUPS]],
+            groups=len(groups),
+            outliers=found.get("outliers", [])[:OUTLIERS],
+            selection=found.get("selection", [])[:SELECTED],
+            labels=labels,
+            typical=typical,
+            least_typical=least,
+        )
+
+    def wanted(self, results: Results) -> Iterator[Wanted]:
+        """Yield the pictures that the page would show, the most important first."""
+        compared = chain(
+            *([row["path"], *row["voters"][:VOTERS]] for row in self.suspects),
+            *([row["path"] for row in group.images] for group in self.duplicates),
+            *([row["path"], row["nearest"]] for row in self.outliers if row["nearest"]),
+        )
+        yield from (Wanted(path, LARGE) for path in compared)
+        for group in self.rejects:
+            if group.reason in THUMBNAILED:
+                yield from (Wanted(row["path"], SMALL, MOST_PIXELS) for row in group.rows)
+        yield from (Wanted(row["path"]) for row in self.selection)
+        for sheet in ("typical", "least_typical"):
+            for row in self.labels:
+                yield from (Wanted(path) for path in row[sheet][: getattr(self, sheet)])
+        first = [row["path"] for row in results.findings.get("selection", [])]
+        others = results.points.path
+        spread = others[:: max(1, len(others) // HOVERED)]
+        yield from (Wanted(path) for path in (*first, *spread)[:HOVERED])
+
+
+def _rejects(results: Results) -> Iterator[RejectGroup]:
+    counts = results.receipt.counts.rejects | {"unsupported-format": 0}
+    unsupported = results.receipt.counts.unsupported
+    counts["unsupported-format"] += unsupported
+    rows = sorted(results.rejects, key=lambda row: (row["reason"], row["path"]))
+    by_reason = {reason: list(some) for reason, some in groupby(rows, itemgetter("reason"))}
+    for reason in sorted(by_reason, key=lambda reason: (-counts.get(reason, 0), reason)):
+        some = by_reason[reason]
+        count = max(counts.get(reason, 0), len(some))
+        yield RejectGroup(reason, count, ADVICE.get(reason, "Look at the file."), some[:NAMED])
+
+
+def _copies(group: list[dict[str, Any]]) -> Copies:
+    images = sorted(group, key=lambda row: (not row["keep"], row["path"]))
+    return Copies(images[0]["kind"], images[:COPIES], max(0, len(images) - COPIES))
+
+
+def map_data(
+    points: MapPoints,
+    shares: NDArray[np.float64],
+    flagged: Mapping[str, Iterable[str]],
+    pictures: Mapping[str, str],
+) -> str:
+    """Pack the map's points for the page: JSON, gzipped, in base64.
+
+    Parameters
+    ----------
+    points
+        The images.
+    shares
+        Of the variance, per component.
+    flagged
+        Paths of images by a word for what is said of them, by which the map can be filtered.
+    pictures
+        By path, the element of the page that shows a picture.
+    """
+    names = sorted({label for label in points.label if label is not None})
+    number = {name: place for place, name in enumerate(names)}
+    low, high = points.vector.min(axis=0), points.vector.max(axis=0)
+    steps = np.where(high > low, (high - low) / 65535, 1)
+    scaled = np.rint((points.vector - low) / steps).astype("<u2")
+    place = {path: at for at, path in enumerate(points.path)}
+    content = {
+        "labels": names,
+        "label": [-1 if label is None else number[label] for label in points.label],
+        "path": points.path,
+        "shares": shares[: scaled.shape[1]].tolist(),
+        "axes": [_base64(column.tobytes()) for column in scaled.T],
+        "flags": {
+            word: sorted({place[path] for path in paths if path in place})
+            for word, paths in flagged.items()
+        },
+        "pictures": {str(place[path]): key for path, key in pictures.items() if path in place},
+    }
+    packed = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return _base64(gzip.compress(packed, mtime=0))
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def spectrum(shares: NDArray[np.float64], k: int) -> list[tuple[float, float]]:
+    """Share and cumulative share of the first components: those kept, and half as many more."""
+    most = min(len(shares), max(10, k + k // 2), 300)
+    return list(zip(shares[:most].tolist(), np.cumsum(shares)[:most].tolist(), strict=True))
