@@ -49,9 +49,10 @@ demo: $(VENV)/$(DEMO_NEEDS).installed $(BIN)/orchard ## run the job on this mach
 
 .PHONY: check
 check: lint types $(BIN)/orchard ## style, types and the quick tests: what to run before each commit
-	@$(BIN)/python -m pytest -q -m "not (job or spark or keras or cdk or rehearsal)" \
+	@$(BIN)/python -m pytest -q -m "not (job or spark or keras or cdk or rehearsal or browser)" \
 		--ignore tests/bootstrap --ignore tests/stacks --ignore tests/rehearsal \
-		--ignore tests/notebooks --ignore tests/benchmarks $(SIDE_BY_SIDE) $(ARGS)
+		--ignore tests/notebooks --ignore tests/benchmarks --ignore tests/browser \
+		$(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test
 test: $(VENV)/all.installed $(BIN)/orchard ## run the tests (ARGS="-m 'not rehearsal'")
@@ -130,7 +131,7 @@ lock: $(VENV)/uv.installed ## resolve the pinned requirements anew
 
 .PHONY: clean
 clean: ## remove what was built and installed here (results in out/ stay)
-	rm -rf $(VENV) build cdk.out rehearsal/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build cdk.out rehearsal/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/uv.installed:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \

@@ -19,6 +19,7 @@ from orchard.commands import (
     models,
     plan,
     prune,
+    report,
     run,
     search,
     sql,
@@ -85,6 +86,7 @@ app.add_typer(models.app, name="models")
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("search", epilog=search.EXAMPLE)(search.search)
+app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("prune", epilog=prune.EXAMPLE)(prune.prune)
 
 

@@ -133,16 +133,8 @@ def test_the_bootstrap_script_installs_where_the_contract_says() -> None:
     assert f"prefix=${{2:-{contract.NODE_PREFIX}}} " in script
 
 
-def test_the_notebook_reads_where_the_contract_says() -> None:
-    # It is taken along to where the job's code is not, and cannot import either.
+def test_the_notebook_repeats_no_name_either() -> None:
     notebook = json.loads((REPOSITORY / "notebooks" / "results.ipynb").read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    code = "\n".join("".join(cell["source"]) for cell in cells)
-    read = {
-        f"{contract.results_folder('{BATCH}')}/{contract.CURRENT}",
-        f"{contract.run_folder('{BATCH}', '{run}')}/{contract.RUN}",
-        f"{contract.run_folder('{BATCH}', '{run}')}/{contract.VECTORS}",
-        f"{contract.models_folder('{extractor}')}/{{model_id}}/{contract.MODEL_FILE}",
-    }
-    written = set(re.findall(r"(?:results|models|work)/[^\"]+", code))
-    assert written == read
+    cells = ["".join(one["source"]) for one in notebook["cells"] if one["cell_type"] == "code"]
+    assert len(cells) > 3
+    assert [sentence for cell in cells for _, sentence in repeated(cell)] == []

@@ -1,11 +1,13 @@
 """Making a report, and leaving it be where it does not come about.
 
 Pictures are decoded again for it, among them some that could not be used: it is made in a child
-process with limits of time and memory, after the run is published, and no run fails for want of it.
+process with limits of time and memory. After a run it is made when the run is published, and no run
+fails for want of it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import resource
@@ -13,13 +15,16 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spark_job import contract
+from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError
 from spark_job.objects import open_folder
 from spark_job.report.page import render
-from spark_job.report.pictures import MOST_SECONDS, Gallery, make_gallery
+from spark_job.report.pictures import MOST_SECONDS, make_gallery
 from spark_job.report.results import read_results
 from spark_job.report.view import View
 
@@ -28,18 +33,37 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("orchard")
 
-SECONDS: Final = 3 * MOST_SECONDS
-"""For the child, all in all."""
+SECONDS: Final = 2 * MOST_SECONDS
+"""For a child that reads pictures, all in all."""
+
+SECONDS_WITHOUT: Final = MOST_SECONDS
+"""For one that does not."""
 
 CHILD_BYTES: Final = 4_000_000_000
-"""Address space of the child."""
+"""Address space of a child."""
 
-TELL: Final = "orchard report"
-"""The command that makes one anew."""
+
+@dataclass(frozen=True)
+class Made:
+    """A report that was made.
+
+    Attributes
+    ----------
+    where
+        The file.
+    pictures
+        How many are on it.
+    missing
+        How many others were wanted, and not to be had.
+    """
+
+    where: str
+    pictures: int
+    missing: int
 
 
 def make_report(output: Folder, batch: str, run: str, *, pictures: bool = True) -> str:
-    """Make the report of a settled run from its stored results.
+    """Make the report of a settled run from its stored results, in this process.
 
     Parameters
     ----------
@@ -54,77 +78,126 @@ def make_report(output: Folder, batch: str, run: str, *, pictures: bool = True) 
     -------
     str
         The page.
+
+    Raises
+    ------
+    UsageError, FileNotFoundError
+        See `read_results`.
     """
-    results = read_results(output, batch, run)
-    view = View.of(results)
-    gallery = Gallery()
-    if pictures:
-        gallery = make_gallery(open_folder(results.receipt.images), view.wanted(results))
-    return render(results, view, gallery)
+    return _make(output, batch, run, pictures=pictures)[0]
+
+
+def write_report(
+    output: Folder, batch: str, run: str, *, pictures: bool = True, to: Path | None = None
+) -> Made:
+    """Make the report of a settled run in a child process, and write it.
+
+    Parameters
+    ----------
+    output, batch, run, pictures
+        See `make_report`.
+    to
+        The file; None for the one in the run's folder.
+
+    Raises
+    ------
+    JobError
+        Where it could not be made; the message says why.
+    """
+    target = "" if to is None else str(to.absolute())
+    command = [sys.executable, "-m", "spark_job.report.making", output.uri, batch, run]
+    seconds = SECONDS if pictures else SECONDS_WITHOUT
+    try:
+        ended = subprocess.run(
+            [*command, "pictures" if pictures else contract.NONE, target],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            # On a cluster this package lies in a zip that only this process has on its path.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise JobError(f"it took more than {seconds:g} s") from error
+    except OSError as error:
+        raise JobError(str(error)) from error
+    if ended.returncode == 0:
+        return Made(**json.loads(ended.stdout.splitlines()[-1]))
+    if ended.returncode == -signal.SIGKILL:
+        raise JobError("its process was killed, most likely for want of memory")
+    if ended.returncode < 0:
+        raise JobError(f"its process was ended by {signal.Signals(-ended.returncode).name}")
+    told = ended.stderr.strip().splitlines()
+    raise JobError(told[-1] if told else f"its process ended with code {ended.returncode}")
 
 
 def report_after(output: Folder, batch: str, run: str) -> str | None:
-    """Make the report of a run that was just published, in a child process.
+    """Make the report of a run that was just published; without pictures, if need be.
 
     Returns
     -------
     str or None
         Where it is. None where there is none, which a warning explains.
     """
-    where = output / contract.run_folder(batch, run)
-    for pictures in (True, False):
-        ended = _run_child(output.uri, batch, run, pictures=pictures)
-        if ended is None:
-            return f"{where.uri}/{contract.REPORT}"
-        LOGGER.warning(
-            "the report %s%s",
-            "could not be made with pictures: " if pictures else "could not be made: ",
-            f"{ended}; {TELL} {batch} makes it anew" if not pictures else ended,
-        )
-    return None
-
-
-def _run_child(output: str, batch: str, run: str, *, pictures: bool) -> str | None:
-    """Make a report in a child; None where it was made, or else why not."""
-    command = [sys.executable, "-m", "spark_job.report.making", output, batch, run]
+    again = f"try again with: orchard report {batch} --run {run} --output {output.uri}"
     try:
-        ended = subprocess.run(
-            [*command, "pictures" if pictures else "none"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-            # On a cluster this package lies in a zip that only this process has on its path.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        return write_report(output, batch, run).where
+    except JobError as error:
+        because = str(error)
+    try:
+        where = write_report(output, batch, run, pictures=False).where
+    except JobError as error:
+        LOGGER.warning(
+            "the run is published, but its report could not be made (%s); %s", error, again
         )
-    except subprocess.TimeoutExpired:
-        return f"it took more than {SECONDS:g} s"
-    except OSError as error:
-        return str(error)
-    if ended.returncode == 0:
         return None
-    if ended.returncode < 0:
-        return f"its process was ended by {signal.Signals(-ended.returncode).name}"
-    told = ended.stderr.strip().splitlines()
-    return told[-1] if told else f"its process ended with code {ended.returncode}"
+    LOGGER.warning(
+        "the report has no pictures: with them it could not be made (%s); %s", because, again
+    )
+    return where
+
+
+def _make(output: Folder, batch: str, run: str, *, pictures: bool) -> tuple[str, int, int]:
+    """Make a page; it, the number of pictures on it, and of those that were not to be had."""
+    results = read_results(output, batch, run)
+    view = View.of(results)
+    gallery = None
+    if pictures:
+        gallery = make_gallery(open_folder(results.receipt.images), view.wanted(results))
+    page = render(results, view, gallery)
+    return page, *((0, 0) if gallery is None else (len(gallery.uris), gallery.missing))
 
 
 def main() -> int:
-    """Write the report of a run into its folder: OUTPUT BATCH RUN pictures|none."""
+    """Write a report, and say so in JSON: OUTPUT BATCH RUN pictures|none FILE, which may be empty.
+
+    Returns
+    -------
+    int
+        The exit code; a sentence says on stderr why it is not 0.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(ValueError, OSError):  # some systems know no limit of memory
         most = CHILD_BYTES if hard == resource.RLIM_INFINITY else min(CHILD_BYTES, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-    output, batch, run, pictures = sys.argv[1:]
-    folder = open_folder(output)
+    spare_pandas()
+    root, batch, run, pictures, file = sys.argv[1:]
     try:
-        page = make_report(folder, batch, run, pictures=pictures == "pictures")
-        (folder / contract.run_folder(batch, run)).write(contract.REPORT, page.encode())
+        output = open_folder(root)
+        page, shown, missing = _make(output, batch, run, pictures=pictures != contract.NONE)
+        folder, name = output / contract.run_folder(batch, run), contract.REPORT
+        if file:
+            folder, name = open_folder(str(Path(file).parent)), Path(file).name
+        folder.write(name, page.encode())
     except (JobError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except MemoryError:
+        print(f"it took more than {CHILD_BYTES / 1e9:g} GB of memory", file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(Made(f"{folder.uri}/{name}", shown, missing))))
     return 0
 
 

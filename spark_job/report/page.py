@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 NO_LABEL: Final = "no label"
 
-TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"
+TEMPLATE, STYLE = "report.html.jinja", "report.css"
+
+SCRIPTS: Final = ("start.js", "marks.js", "pictures.js", "map.js")
+"""One script on the page, in this order."""
 
 SECTIONS: Final = (
     ("model", "The run"),
@@ -40,35 +43,7 @@ FOUND: Final = ("suspects", "duplicates", "outliers", "selection", "labels")
 """Those that a run without findings has not."""
 
 
-class Shots:
-    """The pictures of a page: each is in it once, and may stand on it several times.
-
-    Parameters
-    ----------
-    gallery
-        The pictures.
-    """
-
-    def __init__(self, gallery: Gallery) -> None:
-        self._gallery = gallery
-        self.placed: dict[str, str] = {}
-
-    def has(self, path: str) -> bool:
-        """Whether there is a picture."""
-        return path in self._gallery.uris
-
-    def attributes(self, path: str) -> Markup | None:
-        """Attributes of an ``img`` that shows a picture; None where there is none."""
-        uri = self._gallery.uris.get(path)
-        if uri is None:
-            return None
-        if path in self.placed:
-            return Markup('data-same="{}"').format(self.placed[path])
-        self.placed[path] = f"p{len(self.placed)}"
-        return Markup('id="{}" src="{}"').format(self.placed[path], uri)
-
-
-def render(results: Results, view: View, gallery: Gallery) -> str:
+def render(results: Results, view: View, gallery: Gallery | None) -> str:
     """Make the page of a run.
 
     Parameters
@@ -76,10 +51,10 @@ def render(results: Results, view: View, gallery: Gallery) -> str:
     results, view
         Of the run, and what of it is shown.
     gallery
-        Pictures of what is shown.
+        Pictures of what is shown; None where none were to be read.
     """
     room = files("spark_job.report") / "page"
-    script = (room / SCRIPT).read_text("utf-8").strip()
+    script = "\n".join((room / name).read_text("utf-8").strip() for name in SCRIPTS)
     environment = Environment(
         loader=DictLoader({TEMPLATE: (room / TEMPLATE).read_text("utf-8")}),
         autoescape=True,
@@ -88,39 +63,31 @@ def render(results: Results, view: View, gallery: Gallery) -> str:
         lstrip_blocks=True,
     )
     receipt, card = results.receipt, results.receipt.findings
-    shots = Shots(gallery)
-    context = {
-        "receipt": receipt,
-        "card": card,
-        "labels": 0 if card is None else card.labels,
-        "sections": [one for one in SECTIONS if card is not None or one[0] not in FOUND],
-        "verdict": judge_batch(receipt),
-        "facts": list(_facts(results)),
-        "drift": receipt.drift,
-        "standing_out": [] if receipt.drift is None else receipt.drift.standing_out[:20],
-        "view": view,
-        "voters": VOTERS,
-        "shots": shots,
-        "spectrum": spectrum(results.shares, receipt.model.k),
-        "mapped": len(results.points.path),
-        "named": lambda label: NO_LABEL if label is None else label,
-        "counted": counted,
-        "style": (room / STYLE).read_text("utf-8").strip(),
-        "script": script,
-        "script_hash": _hash(f"\n{script}\n"),
-    }
-
-    def rest() -> Markup:
-        """Pictures that only the map shows, and its data: all others are placed by now."""
-        hidden = [path for path in gallery.uris if path not in shots.placed]
-        images = Markup("").join(
-            Markup('<img {} alt="" hidden>').format(shots.attributes(path)) for path in hidden
-        )
-        flagged = {word: [row["path"] for row in rows] for word, rows in _flagged(results)}
-        data = map_data(results.points, results.shares, flagged, shots.placed)
-        return images + Markup('<script type="text/plain" id="map-data">{}</script>').format(data)
-
-    return environment.get_template(TEMPLATE).render(context, rest=rest)
+    uris = {} if gallery is None else gallery.uris
+    keys = {path: f"p{number}" for number, path in enumerate(uris)}
+    return environment.get_template(TEMPLATE).render(
+        receipt=receipt,
+        card=card,
+        titles=dict(SECTIONS),
+        sections=[name for name, _ in SECTIONS if card is not None or name not in FOUND],
+        amounts=_amounts(results, view),
+        verdict=judge_batch(receipt),
+        facts=list(_facts(results)),
+        standing_out=[] if receipt.drift is None else receipt.drift.standing_out[:20],
+        view=view,
+        voters=VOTERS,
+        gallery=gallery,
+        keys=keys,
+        uris=uris,
+        spectrum=spectrum(results.shares, receipt.model.k),
+        mapped=len(results.points.path),
+        map_data=map_data(results.points, results.shares, dict(_flagged(results)), keys),
+        named=lambda label: NO_LABEL if label is None else label,
+        counted=counted,
+        style=Markup((room / STYLE).read_text("utf-8").strip()),  # noqa: S704, of this package
+        script=Markup(script),  # noqa: S704, of this package
+        script_hash=_hash(f"\n{script}\n"),
+    )
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
@@ -128,18 +95,32 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
-def _flagged(results: Results) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield a word for what is said of some images, and their rows."""
-    found = results.findings
-    yield "doubtful labels", found.get("suspects", [])
-    yield "copies", [row for row in found.get("duplicates", []) if not row["keep"]]
-    yield (
-        "outliers",
-        found.get("outliers", [])[
-            : results.receipt.findings.outliers if results.receipt.findings else 0
-        ],
-    )
-    yield "where to begin", found.get("selection", [])
+def _amounts(results: Results, view: View) -> dict[str, int]:
+    """How much there is in a section, by its name, where that says something."""
+    counts, card = results.receipt.counts, results.receipt.findings
+    amounts = {"rejects": counts.rejected + counts.unsupported}
+    if card is not None:
+        amounts |= {
+            "suspects": card.suspects,
+            "duplicates": view.groups,
+            "outliers": card.outliers,
+            "labels": card.labels,
+        }
+    return amounts
+
+
+def _flagged(results: Results) -> Iterator[tuple[str, list[str]]]:
+    """Yield a word for what is said of some images, and their paths."""
+    found, card = results.findings, results.receipt.findings
+    standing_out = 0 if card is None else card.outliers
+    rows = {
+        "doubtful labels": found.get("suspects", []),
+        "copies": [row for row in found.get("duplicates", []) if not row["keep"]],
+        "outliers": found.get("outliers", [])[:standing_out],
+        "where to begin": found.get("selection", []),
+    }
+    for word, some in rows.items():
+        yield word, [row["path"] for row in some]
 
 
 def _facts(results: Results) -> Iterator[tuple[str, str]]:
@@ -149,21 +130,23 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
     yield "files", f"{counts.listed:,} listed"
     known = f", {counts.carried_over:,} of them known from before" if counts.carried_over else ""
     yield "pictures", f"{counts.featurized:,} could be used{known}"
-    if counts.rejected or counts.unsupported:
-        yield (
-            "not used",
-            f"{counts.rejected:,} rejected, {counts.unsupported:,} in formats that are not taken",
-        )
-    if counts.dropped or counts.relabelled:
-        yield "corrected", f"{counts.dropped:,} dropped, {counts.relabelled:,} relabelled"
+    not_used = {
+        "rejected": counts.rejected,
+        "in formats that are not taken": counts.unsupported,
+    }
+    if any(not_used.values()):
+        yield "not used", in_words({name: n for name, n in not_used.items() if n})
+    corrected = {"dropped": counts.dropped, "relabelled": counts.relabelled}
+    if any(corrected.values()):
+        yield "corrected", in_words({name: n for name, n in corrected.items() if n})
     if counts.ignored:
-        yield "other files", in_words(with_dots(counts.ignored))
+        yield "other files", f"{in_words(with_dots(counts.ignored))}: no pictures by their names"
     speed = f"{receipt.images_per_second:,} pictures a second"
     yield "time", f"{_duration(receipt.seconds['total'])}, {speed}"
     if receipt.dollars is not None:
         yield "cost", f"about {receipt.dollars.estimate:.2f} dollars, an estimate"
     origin = "reused" if model.reused else "fitted on this batch"
-    yield "model", f"{model.model}, {origin}, of {model.n:,} pictures"
+    yield "model", f"{model.model}, {origin}, of {counted(model.n, 'picture')}"
     if results.model is not None and len(results.model.batches) > 1:
         names = [one["batch"] for one in results.model.batches]
         more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""

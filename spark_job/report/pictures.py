@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Semaphore
@@ -18,7 +19,7 @@ from spark_job.reading import MAX_BYTES
 from spark_job.report.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from spark_job.objects import Folder
 
@@ -57,11 +58,14 @@ class Wanted:
         Pixels of its longer side at most.
     max_pixels
         A larger image is not decoded.
+    expected
+        Whether it is missed where it cannot be had; of a reject there may be nothing to show.
     """
 
     path: str
     side: int = SMALL
     max_pixels: int = 64_000_000
+    expected: bool = True
 
 
 @dataclass
@@ -73,7 +77,7 @@ class Gallery:
     uris
         Those that were made.
     missing
-        How many were wanted, tried and not to be had.
+        How many were expected, tried and not to be had.
     left
         How many were not tried, for want of time or room.
     """
@@ -105,24 +109,36 @@ def make_gallery(
     end = monotonic() + seconds
     unique = {one.path: one for one in reversed(list(wanted))}
     waiting = iter(reversed(unique.values()))
-    size = 0
-    # A decoder that stops in the middle of a file gives what it has by then.
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    with ThreadPoolExecutor(READERS) as pool:
+    size, full = 0, False
+    with _cut_short_files_too(), ThreadPoolExecutor(READERS) as pool:
         while some := list(islice(waiting, 4 * READERS)):
-            if monotonic() > end or size > most_bytes:
-                gallery.left = len(some) + sum(1 for _ in waiting)
+            if full or monotonic() > end:
+                gallery.left += len(some) + sum(1 for _ in waiting)
                 break
             for one, uri in zip(some, pool.map(lambda one: _make(images, one), some), strict=True):
                 if uri is None:
-                    gallery.missing += 1
+                    gallery.missing += one.expected
                 elif size + len(uri) <= most_bytes:
                     gallery.uris[one.path] = uri
                     size += len(uri)
                 else:
-                    size += len(uri)
                     gallery.left += 1
+                    full = True
     return gallery
+
+
+@contextmanager
+def _cut_short_files_too() -> Iterator[None]:
+    """Have decoders that stop in the middle of a file give what they have by then.
+
+    It holds for the whole process, in which the job would then take half a picture for a whole one.
+    """
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _make(images: Folder, wanted: Wanted) -> str | None:

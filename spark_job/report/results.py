@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from spark_job import contract, tables
+from spark_job.errors import UsageError
 from spark_job.models import ModelCard, read_card
 from spark_job.receipts import RunReceipt
 
@@ -86,7 +87,7 @@ def read_results(output: Folder, batch: str, run: str) -> Results:
     Raises
     ------
     UsageError
-        Where its receipt cannot be used.
+        Where its receipt cannot be used, or it has no vectors.
     FileNotFoundError
         Where there is no such run.
     """
@@ -135,6 +136,8 @@ def _findings(folder: Folder) -> dict[str, list[dict[str, Any]]]:
 def _points(folder: Folder) -> MapPoints:
     """Read the first components of images that are spread evenly over the batch."""
     files = folder.files()
+    if not files:
+        raise UsageError(f"{folder.uri} has no files; restore them, or run the batch again")
     chosen = [files[len(files) * at // MAP_FILES] for at in range(MAP_FILES)]
     chosen = sorted(set(chosen)) if len(files) > MAP_FILES else files
     paths: list[str] = []

@@ -49,11 +49,16 @@ class Verdict:
 def judge_batch(receipt: RunReceipt) -> Verdict:
     """Say whether a batch is fine."""
     remarks = sorted(_remarks(receipt), key=lambda one: not one.grave)
-    pictures = _counted(receipt.counts.featurized, "picture")
+    number = receipt.counts.featurized
     if any(one.grave for one in remarks):
+        pictures = "picture" if number == 1 else f"{number:,} pictures"
         return Verdict("look", f"Look at this before you use the {pictures}.", remarks)
+    if receipt.findings is None:
+        told = "Its files look fine; copies, doubtful labels and outliers were not looked for."
+        return Verdict("fine", told, remarks)
     if remarks:
-        told = "This batch looks fine, with a few things to look at."
+        things = "a few things" if len(remarks) > 1 else "one thing"
+        told = f"This batch looks fine, with {things} to look at."
         return Verdict("fine", told, remarks)
     return Verdict("fine", "This batch looks fine: nothing stands out.", [])
 

@@ -44,7 +44,8 @@ ADVICE = {
     "not-an-image": "The file is no picture: remove it.",
     "unsupported-format": "Pictures in this format are not taken: convert them to JPEG.",
     "unsupported-pixels": "Its pixels have no agreed range: save it as an 8-bit JPEG or PNG.",
-    "too-large": "It has more pixels than --max-pixels allows: scale it down, or raise the limit.",
+    "too-large": "It is larger than the job takes: scale it down, or raise --max-pixels if that is "
+    "the limit.",
     "crashed": "It crashes its decoder: open it in an image program and save it anew.",
     "timed-out": "Decoding it takes too long: save it anew as a JPEG.",
     "out-of-memory": "Decoding it takes too much memory: scale it down.",
@@ -74,6 +75,11 @@ class Copies:
     kind: str
     images: list[dict[str, Any]]
     more: int
+
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether copies of one picture have different labels, of which one is wrong."""
+        return len({row["label"] for row in self.images}) > 1
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ class View:
         yield from (Wanted(path, LARGE) for path in compared)
         for group in self.rejects:
             if group.reason in THUMBNAILED:
-                yield from (Wanted(row["path"], SMALL, MOST_PIXELS) for row in group.rows)
+                for row in group.rows:
+                    yield Wanted(row["path"], SMALL, MOST_PIXELS, expected=False)
         yield from (Wanted(row["path"]) for row in self.selection)
         for sheet in ("typical", "least_typical"):
             for row in self.labels:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import subprocess
 import sys
@@ -19,9 +18,14 @@ from moto.server import ThreadedMotoServer
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
+from pyarrow import parquet
 
-from demo.drawing.fruits import FRUITS
 from demo.synthetic import make_batch
+from spark_job.objects import open_folder
+from spark_job.receipts import RunReceipt
+from spark_job.report.verdict import judge_batch
+from spark_job.summary import summarize
+from tests.spark_job.published import publish_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,22 +67,50 @@ def bucket(results: Path) -> Iterator[str]:
     server.stop()
 
 
-def test_it_shows_the_receipt_the_variance_and_the_map(results: Path) -> None:
+def test_it_shows_the_receipt_the_findings_the_variance_and_the_map(results: Path) -> None:
     notebook = _execute(root=str(results), batch="drawn")
     (current,) = results.glob("results/drawn/runs/*/run.json")
-    receipt: dict[str, Any] = json.loads(current.read_text())
+    receipt = RunReceipt.from_json(current.read_bytes(), str(current.parent))
     said = "".join(output.get("text", "") for output in _outputs(notebook))
-    counts = receipt["counts"]
-    assert counts["rejected"] > 0
-    assert f"{counts['listed']} listed, {len(FRUITS) * PER_LABEL} computed\n" in said
-    assert f"rejected    {counts['rejected']} " in said
-    assert f"labels      {len(FRUITS)}" in said
-    assert f"components  {receipt['model']['k']} of 1,280" in said
-    assert f"keep {receipt['model']['variance_kept']:.1%} of the variance" in said
+    assert summarize(receipt) in said
+    verdict = judge_batch(receipt)
+    assert verdict.remarks
+    for told in (verdict.sentence, *(f"- {remark.text}" for remark in verdict.remarks)):
+        assert f"{told}\n" in said
+    shown = "".join(str(output.data.get("text/plain", "")) for output in _displayed(notebook))
+    for kind in ("outliers", "labels"):
+        rows = parquet.read_table(current.parent / "findings" / kind).to_pylist()
+        assert f"{kind}: the first of {len(rows)}\n" in said
+        first = rows[0]["path" if kind == "outliers" else "label"]
+        assert first in shown
     figures = _figures(notebook)
     assert len(figures) == 2
     for figure in figures:
         assert len(np.unique(figure.reshape(-1, 3), axis=0)) > 50, "something is drawn"
+
+
+def test_it_shows_a_run_without_findings_too(tmp_path: Path) -> None:
+    publish_batch(open_folder(str(tmp_path)), "plain", 60)
+    notebook = _execute(root=str(tmp_path), batch="plain")
+    said = "".join(output.get("text", "") for output in _outputs(notebook))
+    assert "were not looked for" in said
+    assert "the first of" not in said
+    assert len(_figures(notebook)) == 2
+
+
+def test_it_takes_the_code_that_it_lies_beside_or_says_what_is_missing(
+    results: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys; sys.modules['spark_job'] = None  # as where it is not installed\n"
+    )
+    with pytest.raises(CellExecutionError, match=r"open this notebook where it lies in the rep"):
+        _execute(root=str(results), batch="drawn", folder=tmp_path, PYTHONPATH=str(tmp_path))
+    notebook = _execute(
+        root=str(results), batch="drawn", last="import spark_job; print(spark_job.__file__)"
+    )
+    [*_, told] = _outputs(notebook)
+    assert told.text.strip() == str(REPOSITORY / "spark_job" / "__init__.py")
 
 
 def test_it_reads_from_s3_what_it_reads_from_a_folder(results: Path, bucket: str) -> None:
@@ -104,10 +136,21 @@ def _read() -> Any:
     return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
 
 
-def _execute(*, root: str, batch: str) -> Any:
+def _execute(
+    *,
+    root: str,
+    batch: str,
+    folder: Path = NOTEBOOK.parent,
+    last: str | None = None,
+    **environment: str,
+) -> Any:
+    """Run the notebook as one does that is open in a folder, and one more cell at its end."""
     notebook = _read()
-    environment = {**os.environ, "ORCHARD_ROOT": root, "ORCHARD_BATCH": batch}
-    NotebookClient(notebook, timeout=120).execute(env=environment)
+    if last is not None:
+        notebook.cells.append(nbformat.v4.new_code_cell(last))  # type: ignore[no-untyped-call]
+    asked = {"ORCHARD_ROOT": root, "ORCHARD_BATCH": batch, **environment}
+    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}})
+    client.execute(env={**os.environ, **asked})
     return notebook
 
 
@@ -115,8 +158,12 @@ def _outputs(notebook: Any) -> list[Any]:
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
+def _displayed(notebook: Any) -> list[Any]:
+    return [output for output in _outputs(notebook) if "data" in output]
+
+
 def _figures(notebook: Any) -> list[Any]:
     """Decode the figures, each as pixels [height, width, 3]."""
-    drawn = [output.data for output in _outputs(notebook) if "data" in output]
+    drawn = [output.data for output in _displayed(notebook)]
     images = [base64.b64decode(data["image/png"]) for data in drawn if "image/png" in data]
     return [np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in images]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.requirements import Requirement
 
+from demo.drawing.fruits import FRUITS
 from demo.synthetic import make_batch
 from orchard.options import RESULTS_HERE
 from spark_job import __version__
@@ -129,6 +130,7 @@ def test_it_runs_a_batch_and_answers_where_there_is_no_checkout(
     installed: Path, tmp_path: Path
 ) -> None:
     make_batch(tmp_path / "july", per_label=3)
+    images = 3 * len(FRUITS)
 
     def orchard(*arguments: str) -> str:
         done = subprocess.run(
@@ -146,8 +148,10 @@ def test_it_runs_a_batch_and_answers_where_there_is_no_checkout(
     assert "Batch july, run " in orchard("run", "july", "--max-reject-rate", "1")
     results = tmp_path / RESULTS_HERE / "results" / "july"
     run = results / "runs" / read_json(results / "current.json")["run"]
-    assert read_json(run / "run.json")["counts"]["computed"] == 24
+    assert read_json(run / "run.json")["counts"]["computed"] == images
     counted = orchard("sql", "select count(*) as n from images join runs using (batch, run)")
-    assert counted == "n\n24\n"
+    assert counted == f"n\n{images}\n"
     for arguments in (["batches"], ["show", "july"], ["rejects", "july"], ["models", "list"]):
         assert "july" in orchard(*arguments) or arguments[0] == "rejects"
+    page = Path(orchard("report", "july", "--to", "july.html").strip())
+    assert page.read_text("utf-8").count("<image id=") == images + 1, "and half a reject"

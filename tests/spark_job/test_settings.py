@@ -74,6 +74,7 @@ ARRIVES: dict[str, list[tuple[list[str], object]]] = {
         (["--full-decode", "true"], True),
         (["--full-decode", "false"], False),
     ],
+    "findings": [([f"--findings={which}"], which) for which in ("all", "none")],
     "again": [
         (["--again"], True),
         (["--again", "true"], True),
@@ -123,7 +124,8 @@ def test_a_spark_master_without_spark_is_refused(capsys: pytest.CaptureFixture[s
     assert "--master is Spark's; say --engine spark with it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted(ARRIVES.keys() - REQUIRED_SETTINGS - {"run"}))
+# Of findings, none is what leaves them out.
+@pytest.mark.parametrize("name", sorted(ARRIVES.keys() - REQUIRED_SETTINGS - {"run", "findings"}))
 @pytest.mark.parametrize("none", ["none", "None"])
 def test_none_is_as_if_an_option_were_left_out(name: str, none: str) -> None:
     """For a state machine, which passes each option with a value or cannot pass it at all."""
