@@ -226,7 +226,7 @@ def _run(images: Path, output: Path) -> Looked:
     receipt = json.loads((folder / RUN).read_bytes())
     if not (folder / REPORT).exists():
         raise BenchmarkError(f"the job left no {REPORT} in {folder}")
-    again = measure("spark_job.report.making", str(output), "batch", run, "pictures")
+    again = measure("spark_job.report.making", str(output), "batch", run, "pictures", "")
     return Looked(
         images=receipt["counts"]["computed"],
         infer=receipt["seconds_in_workers"]["infer"],

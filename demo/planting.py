@@ -98,7 +98,8 @@ def _store_anew(file: Path, stored: Stored, copy: Path) -> None:
     size = (round(stored.scale * cropped.width), round(stored.scale * cropped.height))
     if size != cropped.size:
         cropped = cropped.resize(size, Image.Resampling.LANCZOS)
-    cropped.save(copy, quality=stored.quality)
+    # AVIF's encoder writes other bytes where it has other threads; JPEG's has one.
+    cropped.save(copy, quality=stored.quality, max_threads=1)
 
 
 def _noise() -> Image.Image:

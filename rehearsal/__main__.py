@@ -18,7 +18,16 @@ from demo.planting import plant
 from demo.synthetic import make_batch
 from rehearsal.local_cloud import LocalCloud
 from rehearsal.story import Story
-from spark_job.contract import CURRENT, IMAGES, MODELS, READY, RUN, results_folder, run_folder
+from spark_job.contract import (
+    CURRENT,
+    IMAGES,
+    MODELS,
+    READY,
+    REPORT,
+    RUN,
+    results_folder,
+    run_folder,
+)
 from spark_job.receipts import RunReceipt
 from spark_job.summary import summarize
 
@@ -106,7 +115,9 @@ def published(output: Path, batch: str) -> str:
     current = json.loads(pointer.read_text(encoding="utf-8"))
     run = output / run_folder(batch, current["run"])
     receipt = RunReceipt.from_json((run / RUN).read_bytes(), str(run / RUN))
-    return f"{summarize(receipt)}\n\nFetched to {run}"
+    report = run / REPORT
+    summary = summarize(receipt, str(report) if report.exists() else None)
+    return f"{summary}\n\nFetched to {run}"
 
 
 def _batch(images: Path | None) -> tuple[Path, str]:

@@ -102,7 +102,7 @@ def test_labels_are_told_apart_where_nothing_was_planted(run: Path) -> None:
 def test_the_report_shows_pictures_of_all_of_it(run: Path) -> None:
     page = (run / "report.html").read_text("utf-8")
     for path in (*IDENTICAL, *NEAR, *SWAPPED, *OUTLIERS):
-        assert f'title="{path}"' in page
+        assert f'data-path="{path}"' in page
     assert UNSUPPORTED in page
 
 
