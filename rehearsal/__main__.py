@@ -32,6 +32,7 @@ from spark_job.receipts import RunReceipt
 from spark_job.summary import summarize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,20 +44,7 @@ PACE = 15
 
 def main() -> int:
     """Deploy, upload, start, follow, fetch, and say what came out."""
-    parser = argparse.ArgumentParser(prog="make rehearsal")
-    parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
-    parser.add_argument(
-        "--input",
-        type=json.loads,
-        default={},
-        metavar="JSON",
-        help="""what the execution says besides the batch, such as '{"components": 20}'; without it
-        the batch's marker starts it""",
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the work folder, logs included")
-    arguments = parser.parse_args()
-    if any(map(str.isspace, str(ROOT))):
-        parser.error(f"YARN starts nothing from a path with a space; move {str(ROOT)!r}")
+    arguments = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.filterwarnings("ignore", module="moto")
     images, batch = _batch(arguments.images)
@@ -69,6 +57,33 @@ def main() -> int:
             _say(f"everything is left in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; ``input`` is what the execution says besides the batch."""
+    parser = argparse.ArgumentParser(prog="make rehearsal")
+    parser.add_argument("--images", type=Path, help="a folder of LABEL/FILE images")
+    parser.add_argument(
+        "--input",
+        # Words: where JSON has spaces, `make` lets the shell part it.
+        nargs="+",
+        default=["{}"],
+        metavar="JSON",
+        help="""what the execution says besides the batch, such as {"components":20}; without it
+        the batch's marker starts it""",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the work folder, logs included")
+    arguments = parser.parse_args(words)
+    if any(map(str.isspace, str(ROOT))):
+        parser.error(f"YARN starts nothing from a path with a space; move {str(ROOT)!r}")
+    text = " ".join(arguments.input)
+    try:
+        arguments.input = json.loads(text)
+    except ValueError:
+        arguments.input = None
+    if not isinstance(arguments.input, dict):
+        parser.error(f'--input is a JSON object such as {{"components":20}}; not {text!r}')
+    return arguments
 
 
 def _rehearse(cloud: LocalCloud, images: Path, batch: str, given: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rehearsal.aws.alarms import Alarms
 from rehearsal.aws.deployment import build_wheelhouse, deploy, synthesize
 from rehearsal.aws.endpoint import Endpoint
 from rehearsal.aws.events import state_machine_targets
@@ -111,6 +112,9 @@ class LocalCloud(Pipeline):
         events = StatusEvents(REGION, self._execution_changed)
         events.start()
         self._stack.callback(events.stop)
+        alarms = Alarms(self.endpoint, self._pace)
+        alarms.start()
+        self._stack.callback(alarms.stop)
         self._stack.callback(self._abort_all)
 
     def deploy(self, assembly: Path) -> None:

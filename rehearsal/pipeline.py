@@ -164,6 +164,11 @@ class Pipeline:
         """The key of the script that the step runs."""
         return self._asset(r"[0-9a-f]{64}\.py", "RunJob")
 
+    @property
+    def job(self) -> str:
+        """The key of the job's zip that the step is given."""
+        return self._asset(r"[0-9a-f]{64}\.zip", "RunJob")
+
     def _asset(self, pattern: str, state: str) -> str:
         client = self.endpoint.client("stepfunctions")
         described = client.describe_state_machine(stateMachineArn=self.state_machine)
@@ -247,6 +252,13 @@ class Pipeline:
         """Return the messages published to the stack's topics, the oldest first."""
         topics = sns_backends[ACCOUNT][self.endpoint.region].topics.values()
         return [sent[1] for topic in topics for sent in topic.sent_notifications]
+
+    def rang(self, alarm: str) -> bool:
+        """Return whether an alarm, by a part of its name, has rung so far and has been told."""
+        return any(
+            text.startswith('{"AlarmName"') and alarm in json.loads(text)["AlarmName"]
+            for text in self.messages()
+        )
 
     def objects(self, prefix: str) -> list[str]:
         """Return the keys of the data bucket's objects under `prefix`."""

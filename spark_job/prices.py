@@ -1,5 +1,6 @@
-"""What a node costs an hour: EC2 on demand, EMR's part and its disks, from a dated list.
+"""What a node costs an hour: EC2 on demand, EMR's part and its disks, from a list with sources.
 
+`prices.json` names the source of every group of its figures, with the date where that has one.
 Standard library only, so that the stack may import it beside `contract`.
 """
 
@@ -21,13 +22,15 @@ def _prices() -> dict[str, Any]:
 
 
 def as_of() -> str:
-    """Return the month of the list."""
-    return str(_prices()["as_of"])
+    """Return the day of the youngest figures of the list."""
+    dates = (source["date"] for source in _prices()["sources"])
+    return max(str(date) for date in dates if date)
 
 
 def priced_types(region: str) -> list[str]:
     """Return the types, as xlarge, that the list has for a region; none where it has not that."""
-    return list(_prices().get(region, ()))
+    listed = _prices()["ec2"].get(region, {})
+    return [name for name, price in listed.items() if price is not None]
 
 
 def node_price(region: str, instance_type: str, volume_gib: int) -> float | None:
@@ -46,9 +49,12 @@ def node_price(region: str, instance_type: str, volume_gib: int) -> float | None
     """
     family, _, size = instance_type.partition(".")
     times = 1 if size == "xlarge" else int(size.removesuffix("xlarge"))
-    found = _prices().get(region, {}).get(f"{family}.xlarge")
-    disk = _prices()["gp3_gib_month"].get(region)
-    if found is None or disk is None:
+    listed = _prices()
+    ec2 = listed["ec2"].get(region, {}).get(f"{family}.xlarge")
+    if ec2 is None:
         return None
+    emr = listed["emr"][f"{family}.xlarge"]
+    # Disks are a twentieth of a node's price: where theirs is not listed, the dearest stands in.
+    disk = listed["gp3_gib_month"].get(region, max(listed["gp3_gib_month"].values()))
     disks = (volume_gib + _ROOT_GIB) * disk / _HOURS_PER_MONTH
-    return float(round(times * (found["ec2"] + found["emr"]) + disks, 4))
+    return float(round(times * (ec2 + emr) + disks, 4))

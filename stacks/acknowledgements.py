@@ -68,9 +68,15 @@ def findings(stack: PipelineStack) -> Sequence[Finding]:
             Finding(
                 role,
                 _resource(f"arn:<AWS::Partition>:kms:{here}:key/*"),
-                "Whichever key the objects of one bucket are encrypted with, through S3 alone.",
+                "Whichever key the objects of one bucket are encrypted with, through S3 alone; and"
+                " of nodes and EMR, whichever key bears the stack's tag.",
             )
-            for role in (roles.instance_role, stack.workflow, stack.registrar)
+            for role in (
+                roles.instance_role,
+                roles.service_role,
+                stack.workflow,
+                stack.registrar,
+            )
         ),
         Finding(
             roles.instance_role,

@@ -13,13 +13,15 @@ from stacks.identity import EMR_LOGS, USE_KEY, pass_role, service_linked_role
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aws_cdk import aws_kms, aws_s3, aws_sns
+    from aws_cdk import aws_kms, aws_s3, aws_sns, aws_ssm
     from aws_cdk import aws_stepfunctions as sfn
 
 # What the job writes to, and reads again: on its next run, or when it settles what is at work.
 OUTPUTS: Final = (contract.WORK, contract.RESULTS, contract.MODELS)
 METRICS: Final = "Orchard"
 """CloudWatch's namespace of what runs say of themselves."""
+
+_FOR_AWS: Final = {"kms:GrantIsForAWSResource": "true"}
 
 # Step Functions makes this rule itself, once per account, and under no other name.
 _STEP_RULE: Final = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
@@ -76,8 +78,9 @@ def process_batches(
             resources=[logs.arn_for_objects(contract.SPARK_EVENTS)],
         ),
     )
-    # What is encrypted stays readable when the deployment's key is changed, or given up.
-    _allow(grantee, _read_encrypted(grantee, data))
+    # What is encrypted stays readable when the deployment's key is changed, or given up; and a
+    # cluster that runs meanwhile goes on to encrypt with the key that it was started with.
+    _allow(grantee, _read_encrypted(grantee, data), _use_own_keys(grantee))
     if key is not None:
         _allow(grantee, _use(key))
 
@@ -100,23 +103,39 @@ def read_certificates(grantee: aws_iam.IGrantable, uri: str) -> None:
     _allow(grantee, aws_iam.PolicyStatement(actions=["s3:GetObject"], resources=[where]))
 
 
-def encrypt_disks(grantee: aws_iam.IGrantable, key: aws_kms.IKey) -> None:
-    """Let EMR attach volumes encrypted with the key to the nodes it launches."""
+def encrypt_disks(grantee: aws_iam.IGrantable, key: aws_kms.IKey | None) -> None:
+    """Let EMR attach volumes encrypted with the stack's keys to the nodes it launches.
+
+    Parameters
+    ----------
+    key
+        The key of new clusters, if they have one; clusters that run may have an earlier one.
+    """
     _allow(
         grantee,
-        _use(key),
+        _use_own_keys(grantee),
         aws_iam.PolicyStatement(
             actions=["kms:CreateGrant"],
-            resources=[key.key_arn],
-            conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            resources=[_keys(_stack(grantee))],
+            conditions={**_own(grantee), "Bool": _FOR_AWS},
         ),
     )
+    if key is not None:
+        _allow(
+            grantee,
+            _use(key),
+            aws_iam.PolicyStatement(
+                actions=["kms:CreateGrant"],
+                resources=[key.key_arn],
+                conditions={"Bool": _FOR_AWS},
+            ),
+        )
 
 
 def inspect_batches(
     grantee: aws_iam.IGrantable, *, data: aws_s3.IBucket, logs: aws_s3.IBucket
 ) -> None:
-    """Let the state machine look for images, read how a run went, and put that into numbers."""
+    """Let the state machine look for what is named, read how a run went, and put it in numbers."""
     _allow(
         grantee,
         aws_iam.PolicyStatement(
@@ -124,7 +143,7 @@ def inspect_batches(
             actions=["s3:PutObject"],
             resources=[logs.arn_for_objects(f"{contract.SPARK_EVENTS}/")],
         ),
-        _list(data, (contract.IMAGES,)),
+        _list(data, (contract.IMAGES, contract.MODELS)),
         aws_iam.PolicyStatement(
             actions=["s3:GetObject"],
             resources=[
@@ -195,6 +214,14 @@ def run_clusters(
                 stack.format_arn(service="events", resource="rule", resource_name=_STEP_RULE)
             ],
         ),
+    )
+
+
+def read_parameter(grantee: aws_iam.IGrantable, parameter: aws_ssm.IStringParameter) -> None:
+    """Let a state machine read a parameter."""
+    _allow(
+        grantee,
+        aws_iam.PolicyStatement(actions=["ssm:GetParameter"], resources=[parameter.parameter_arn]),
     )
 
 
@@ -314,6 +341,26 @@ def _use(key: aws_kms.IKey) -> aws_iam.PolicyStatement:
     return aws_iam.PolicyStatement(actions=list(USE_KEY), resources=[key.key_arn])
 
 
+def _use_own_keys(grantee: aws_iam.IGrantable) -> aws_iam.PolicyStatement:
+    """Allow the use of every key that bears the stack's tag: the one deployed, and earlier ones.
+
+    They stay when `kms` is turned off, and so must the rights, for as long as a cluster runs that
+    was started with one. A key that somebody else made has these rights where it bears the tag too.
+    """
+    return aws_iam.PolicyStatement(
+        actions=list(USE_KEY), resources=[_keys(_stack(grantee))], conditions=_own(grantee)
+    )
+
+
+def _own(grantee: aws_iam.IGrantable) -> dict[str, dict[str, str]]:
+    return _equals("aws:ResourceTag", {STACK_TAG: _stack(grantee).stack_name})
+
+
+def _keys(stack: Stack) -> str:
+    """Return the pattern of the ARNs of the account's keys in the stack's region."""
+    return stack.format_arn(service="kms", resource="key", resource_name="*")
+
+
 def _read_encrypted(grantee: aws_iam.IGrantable, bucket: aws_s3.IBucket) -> aws_iam.PolicyStatement:
     """Allow S3 to decrypt a bucket's objects for a grantee, whichever key they are encrypted with.
 
@@ -323,7 +370,7 @@ def _read_encrypted(grantee: aws_iam.IGrantable, bucket: aws_s3.IBucket) -> aws_
     stack = _stack(grantee)
     return aws_iam.PolicyStatement(
         actions=["kms:Decrypt"],
-        resources=[stack.format_arn(service="kms", resource="key", resource_name="*")],
+        resources=[_keys(stack)],
         conditions={
             "StringEquals": {"kms:ViaService": f"s3.{stack.region}.amazonaws.com"},
             "StringLike": {

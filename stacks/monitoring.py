@@ -11,6 +11,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from stacks import grants
+from stacks.batch.publication import DOLLARS_METRIC
 from stacks.config import STACK_TAG, OrchardConfig
 
 if TYPE_CHECKING:
@@ -211,13 +212,25 @@ def _dashboard(
             ],
             [
                 cloudwatch.GraphWidget(
-                    title="Images", width=12, left=_of_runs("Sum", "Images", "Rejects")
+                    title="Images",
+                    width=12,
+                    left=_of_runs("Sum", "Images", "Computed", "Rejects", "Unsupported"),
                 ),
                 cloudwatch.GraphWidget(
                     title="Images a second, and dollars (estimates)",
                     width=12,
                     left=_of_runs("Average", "ImagesPerSecond"),
-                    right=_of_runs("Sum", "Dollars"),
+                    right=_of_runs("Sum", DOLLARS_METRIC),
+                ),
+            ],
+            [
+                cloudwatch.GraphWidget(
+                    title="Seconds of the job, without its cluster's start and end",
+                    width=12,
+                    left=[
+                        *_of_runs("Average", "JobSeconds"),
+                        *_of_runs("Maximum", "JobSeconds"),
+                    ],
                 ),
             ],
         ],

@@ -174,8 +174,7 @@ class PipelineStack(Stack):
         grants.read_assets(nodes, self.artifacts.bucket, asset_prefix(self.node.id))
         if self.config.tls_certificates is not None:
             grants.read_certificates(nodes, self.config.tls_certificates)
-        if key is not None:
-            grants.encrypt_disks(roles.service_role, key)
+        grants.encrypt_disks(roles.service_role, key)
         grants.inspect_batches(workflow, data=storage.data, logs=storage.logs)
         grants.run_clusters(
             workflow,
@@ -183,6 +182,7 @@ class PipelineStack(Stack):
             instance_role=nodes,
             managed_scaling=self.config.managed_scaling,
         )
+        grants.read_parameter(workflow, self.workflow.cluster.security_parameter)
         grants.list_own_executions(workflow)
         grants.list_clusters(self.janitor.state_machine)
         grants.end_clusters(self.janitor.state_machine)

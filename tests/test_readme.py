@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +20,13 @@ from pyarrow import parquet
 from demo.drawing.fruits import FRUITS
 from demo.synthetic import make_batch
 from spark_job import contract
+from spark_job.engines.spark import find_java
+from stacks.batch.catalog import IMAGES_SQL, TABLES
+from tests.pages import PAGES, REPOSITORY, commands, section
+from tests.pages import TEXT as README
 
-REPOSITORY = Path(__file__).parents[1]
-PAGES = (
-    "README.md",
-    *(f"docs/{name}.md" for name in ("commands", "deploying", "operating", "results", "rehearsal")),
-)
-README = "\n".join((REPOSITORY / page).read_text("utf-8") for page in PAGES)
 PYTHON = ".venv/bin/python"
+ORCHARD = ".venv/bin/orchard"
 PER_LABEL = 3
 SPARING = "--max-reject-rate=1"  # of so few images the bad ones are too large a share
 
@@ -35,16 +35,18 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def commands(start: str) -> list[str]:
-    """Find the README's commands that begin so, without the remarks beside them."""
-    found = re.findall(rf"^    ({re.escape(start)}.*)$", README, re.MULTILINE)
-    return [re.split(r"  +#", command)[0] for command in found]
-
-
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], folder: Path, answer: str | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -86,13 +88,28 @@ def vectors(results: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.job
 def test_the_python_reads_the_published_vectors(place: Path) -> None:
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     done = run([sys.executable, "-c", f"{code}\nprint(vectors.to_json(orient='records'))"], place)
     expected = vectors(place / "out/synthetic-fruit/results/synthetic-fruit")
     found = json.loads(done.stdout)
     assert [list(row) for row in found] == [["path", "label", "model", "vector"]] * len(expected)
     assert [row["path"] for row in found] == [row["path"] for row in expected]
     assert np.allclose(found[0]["vector"], expected[0]["vector"])
+
+
+@pytest.mark.job
+@pytest.mark.spark
+def test_spark_reads_published_runs_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", find_java())
+    _, code = blocks("python")
+    told = "print(vectors.select('path', 'model').toPandas().to_json(orient='records'))"
+    done = run([sys.executable, "-c", f"{code}\n{told}"], place)
+    results = place / "out/fruits/results"
+    expected = [row for batch in results.iterdir() for row in vectors(batch)]
+    found = json.loads(done.stdout)
+    assert sorted((row["path"], row["model"]) for row in found) == sorted(
+        (row["path"], row["model"]) for row in expected
+    )
 
 
 @pytest.mark.job
@@ -132,6 +149,74 @@ def test_the_sql_keeps_models_apart(place: Path, monkeypatch: pytest.MonkeyPatch
         found = connection.execute(sql).fetchall()
     assert len({model for model, *_ in found}) == 3
     assert sum(images for *_, images, _ in found) == 4 * PER_LABEL * len(FRUITS)
+
+
+def _views(place: Path) -> list[str]:
+    """Write Athena's tables for DuckDB: the published runs' files, with the columns of Glue."""
+    runs = {
+        pointer.parent.name: current(pointer.parent)
+        for pointer in sorted((place / "out/fruits/results").glob(f"*/{contract.CURRENT}"))
+    }
+    views = []
+    for table in TABLES:
+        columns = ", ".join(f'"{name}"' for name, _ in table.columns)
+        partitions = [
+            f"select {columns}, '{batch}' as batch from '{run / table.folder}/*.parquet'"
+            for batch, run in runs.items()
+        ]
+        views.append(f"create view {table.name} as {' union all '.join(partitions)}")
+    return [*views, f"create view images as {IMAGES_SQL}"]
+
+
+@pytest.mark.job
+def test_what_athena_is_asked_can_be_answered(place: Path) -> None:
+    """By DuckDB, over the files of a run: Athena's own dialect is not tried."""
+    athena = section("docs/results.md", "Athena")
+    labels, batches = commands("select ", athena)
+    with duckdb.connect() as connection:
+        for view in _views(place):
+            connection.execute(view)
+        found = connection.execute(labels).fetchall()
+        assert len(found) == len(FRUITS)
+        results = (place / "out/fruits/results").iterdir()
+        published = sum(len(vectors(batch)) for batch in results)
+        assert sum(images for _, images in found) == published
+        rows = connection.execute(batches).fetchall()
+        assert {"monday", "tuesday"} <= {batch for batch, *_ in rows}
+        assert all(computed + rejected > 0 for _, computed, rejected, _ in rows)
+        joined = connection.execute("select count(*) from images").fetchone()
+        assert joined == (published,)
+
+
+@pytest.fixture
+def looked_after(place: Path, tmp_path: Path) -> Path:
+    """A copy of what the README made, to be changed, and a photograph to search by."""
+    shutil.copytree(place / "out/fruits", tmp_path / "out/fruits")
+    shutil.copy(next((place / "images").glob("Orange/*.jpg")), tmp_path / "photo.jpg")
+    return tmp_path
+
+
+@pytest.mark.job
+def test_orchard_does_what_the_pages_say(looked_after: Path) -> None:
+    """Every command in its place, one after the other, on what the job wrote."""
+    phone = (REPOSITORY / "docs/phone.md").read_text("utf-8")
+    asked = [*commands(f"{ORCHARD} "), *commands(f"{ORCHARD} ", phone)]
+    verbs = [re.split(r" --| ID", command.removeprefix(ORCHARD))[0].strip() for command in asked]
+    for name in ("list", "show", "build", "use", "reproject"):
+        assert f"models {name}" in verbs
+    assert {"prune", "export"} <= set(verbs)
+    output = looked_after / "out/fruits"
+    made: list[str] = []
+    for command in asked:
+        # The model that `build` made is the one that is used; before there is one, the first.
+        known = made[-1:] or [path.parent.name for path in output.glob("models/*/*/model.json")]
+        given = shlex.split(command.replace(" ID", f" {known[0]}"))[1:]
+        done = run([sys.executable, "-m", "orchard", *given], looked_after, answer="y\n")
+        if "build" in given:
+            made += re.findall(r"\b[0-9a-f]{16}\b", done.stdout)[:1]
+    assert {row["model"] for row in vectors(output / "results/monday")} == set(made)
+    assert (looked_after / "fruit.tflite").exists()
+    assert not (output / "results/monday/runs/replaced").exists()
 
 
 @pytest.mark.job
@@ -217,9 +302,11 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text("utf-8").splitlines()) < 130
 
 
-def test_the_executions_in_the_docs_are_taken() -> None:
-    for given in re.findall(r"--input '(\{.*?\})'", README):
-        assert json.loads(given)["batch"]
+def test_it_is_deployed_and_started_in_four_lines() -> None:
+    lines = commands("", section("README.md", "Deploying it"))
+    assert len(lines) == 4
+    assert lines[0].startswith("make bootstrap-account")
+    assert "/_READY" in lines[-1]
 
 
 def test_commands_run_as_they_stand() -> None:
@@ -228,5 +315,5 @@ def test_commands_run_as_they_stand() -> None:
         assert command.startswith(PYTHON)
     for command in re.findall(r"`(\S*python\S* -m [^`]*)`", README):
         assert command.startswith(PYTHON)
-    assert len(blocks("python")) == len(blocks("sql")) == 1
-    assert README.count("```") == 4
+    assert (len(blocks("python")), len(blocks("sql"))) == (2, 1)
+    assert README.count("```") == 6

@@ -98,6 +98,7 @@ def permissions(request: Request, tags_of: TagsOf = lambda _: {}) -> list[Permis
         "monitoring": _monitoring,
         "cloudformation": _cloudformation,
         "budgets": _budgets,
+        "ssm": _ssm,
     }
     derive = by_service.get(request.service)
     return list(derive(request)) if derive else []
@@ -252,3 +253,10 @@ def _budgets(request: Request) -> Iterator[Permission]:
     # Looking at a budget is one action, whatever is asked.
     name = request.json.get("BudgetName", "*")
     yield Permission("budgets:ViewBudget", f"arn:aws:budgets::{ACCOUNT}:budget/{name}")
+
+
+def _ssm(request: Request) -> Iterator[Permission]:
+    name, region = request.json.get("Name"), request._scope[2]
+    if name:
+        arn = f"arn:aws:ssm:{region}:{ACCOUNT}:parameter/{name.lstrip('/')}"
+        yield Permission(f"ssm:{request.operation}", arn)

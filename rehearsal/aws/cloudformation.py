@@ -16,7 +16,8 @@ has looked at what moto does with it.
 
 What remains otherwise than on AWS: all is done at once; what a new template lacks is deleted first
 and not last; nothing is rolled back; deleted resources are not listed any more; what refers to a
-replaced resource is not updated unless its own text has changed, but for state machines.
+replaced resource is not updated unless its own text has changed, but for state machines and
+parameters.
 """
 
 from __future__ import annotations

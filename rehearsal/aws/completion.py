@@ -5,11 +5,11 @@
 - Bucket policies are handed to the endpoint, which judges requests by them.
 - A bucket's versioning, encryption and notifications are set; EventBridge's default bus is their
   target.
-- Glue's database and tables, mail subscriptions, the trust of roles and the days that logs are kept
-  follow the template.
+- Glue's database and tables, mail subscriptions, parameters, the trust of roles and the days that
+  logs are kept follow the template, and so do alarms (see `rehearsal.aws.alarms`).
 
-Not made at all: flow logs, log groups' contents, alarms, dashboards, budgets, X-Ray traces, rules
-of security groups, policies of topics and queues, lifecycles of buckets.
+Not made at all: flow logs, log groups' contents, dashboards, budgets, X-Ray traces, rules of
+security groups, policies of topics and queues, lifecycles of buckets.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 from moto.cloudformation.parsing import clean_json
 from moto.core.config import default_user_config
 
+from rehearsal.aws import alarms
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rehearsal.aws.endpoint import Endpoint
 
 _COMPLETED = (
+    "AWS::CloudWatch::Alarm",
     "AWS::Glue::Database",
     "AWS::Glue::Table",
     "AWS::IAM::Role",
@@ -33,6 +36,7 @@ _COMPLETED = (
     "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
     "AWS::SNS::Subscription",
+    "AWS::SSM::Parameter",
     "AWS::StepFunctions::StateMachine",
 )
 
@@ -53,7 +57,8 @@ def resolve(resources: Mapping[str, Any], references: Any) -> Resolved:
             "Type": resource["Type"],
             "Properties": clean_json(resource.get("Properties", {}), references),
             "PhysicalId": made.physical_resource_id if made else None,
-            "Name": getattr(made, "name", None),
+            # What moto does not make is named after the stack, as CloudFormation names it.
+            "Name": getattr(made, "name", None) or f"{references['AWS::StackName']}-{logical}",
         }
     return resolved
 
@@ -74,6 +79,8 @@ def _set(endpoint: Endpoint, resource: Mapping[str, Any], there: bool, pace: int
     glue = endpoint.client("glue")
     if kind == "AWS::StepFunctions::StateMachine":
         _set_state_machine(endpoint, resource, there, pace)
+    elif kind == "AWS::CloudWatch::Alarm":
+        alarms.put(endpoint, name, properties)
     elif kind == "AWS::Glue::Database":
         if not there:
             glue.create_database(DatabaseInput=properties["DatabaseInput"])
@@ -90,6 +97,10 @@ def _set(endpoint: Endpoint, resource: Mapping[str, Any], there: bool, pace: int
             Protocol=properties["Protocol"],
             Endpoint=properties["Endpoint"],
         )
+    elif kind == "AWS::SSM::Parameter" and there:
+        endpoint.client("ssm").put_parameter(
+            Name=properties["Name"], Value=properties["Value"], Overwrite=True
+        )
     elif kind == "AWS::IAM::Role" and there:
         endpoint.client("iam").update_assume_role_policy(
             RoleName=name, PolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"])
@@ -104,6 +115,8 @@ def _remove(endpoint: Endpoint, resource: Mapping[str, Any]) -> None:
     kind, properties = resource["Type"], resource["Properties"]
     if kind == "AWS::StepFunctions::StateMachine":
         _remove_state_machine(endpoint, resource["PhysicalId"])
+    elif kind == "AWS::CloudWatch::Alarm":
+        alarms.delete(endpoint, resource["Name"])
     elif kind == "AWS::Glue::Database":
         endpoint.client("glue").delete_database(Name=properties["DatabaseInput"]["Name"])
     elif kind == "AWS::S3::BucketPolicy":

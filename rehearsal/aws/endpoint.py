@@ -47,7 +47,7 @@ ENGINEER = "engineer"
 
 SERVICES = (
     *("s3", "cloudformation", "events", "sns", "sqs", "iam", "sts", "ec2", "emr", "logs"),
-    *("glue", "kms", "ssm", "stepfunctions"),
+    *("cloudwatch", "glue", "kms", "ssm", "stepfunctions"),
 )
 
 Environ = dict[str, Any]

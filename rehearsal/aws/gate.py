@@ -291,7 +291,8 @@ class _Client(asyncio.Protocol):
     def _refuse(self, answer: bytes) -> None:
         """Answer, and pass over what still comes: closing would reset the answer on its way."""
         self._silent = True
-        self.transport.write(answer)
+        # Said as well as done, or a client may send its next request before it notices.
+        self.transport.write(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
         self.transport.write_eof()
 
     def _take_body(self, data: bytes) -> None:

@@ -13,5 +13,6 @@ is in pure functions: arrays of a cell's images in (`members`), findings out.
 | `outliers` | how unlike the others a picture is |
 | `selection` | an order in which few pictures cover many |
 | `labels` | sums by label: spread and distance |
+| `streams` | several tables in one file, each to be read by itself |
 | `schemas`, `card` | the tables, and what the receipt says of them |
 """

@@ -130,7 +130,8 @@ def admit(config: OrchardConfig, topic: aws_sns.ITopic, *, then: str) -> States:
         "TellNotAdmitted": record_failure(
             "NotifyFailure",
             "NoTurn",
-            "Batch {} was not run, for it could not be seen how many others run: {}",
+            "Batch {} was not run, for it could not be seen how many others run ({}). Start it"
+            " again in a few minutes.",
             "$.settings.batch",
             "$.error.Cause",
         ),

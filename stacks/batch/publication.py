@@ -15,19 +15,32 @@ if TYPE_CHECKING:
 
     from stacks.states import State, States
 
+_COMPUTED: Final = "$.receipt.run.counts.computed"
+_CARRIED_OVER: Final = "$.receipt.run.counts.carried_over"
+_FEATURIZED: Final = "$.counted.featurized"
+_COMPONENTS: Final = "$.receipt.run.model.k"
+
 METRICS: Final = {
-    "Images": ("$.receipt.run.counts.computed", "Count"),
+    "Images": (_FEATURIZED, "Count"),
+    "Computed": (_COMPUTED, "Count"),
     "Rejects": ("$.receipt.run.counts.rejected", "Count"),
     "Unsupported": ("$.receipt.run.counts.unsupported", "Count"),
     "ImagesPerSecond": ("$.receipt.run.images_per_second", "Count/Second"),
     "JobSeconds": ("$.receipt.run.seconds.total", "Seconds"),
 }
-"""What a run's receipt has to say, and its units: CloudWatch's."""
+"""What a run's receipt has to say, and its units: CloudWatch's. A run has all images of its batch,
+also those that it knew from before and did not compute."""
 
 DOLLARS: Final = "$.receipt.run.dollars.estimate"
 """What only a run has that was told its prices."""
 
-_READ: Final = (*(path for path, _ in METRICS.values()), "$.receipt.run.model.k")
+DOLLARS_METRIC: Final = "Dollars"
+
+_READ: Final = (
+    *(path for path, _ in METRICS.values() if path != _FEATURIZED),
+    _CARRIED_OVER,
+    _COMPONENTS,
+)
 
 
 def tell_published(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
@@ -74,10 +87,16 @@ def tell_published(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
                             {"Variable": path, "IsNumeric": True},
                         )
                     ],
-                    "Next": "PutMetrics",
+                    "Next": "CountImages",
                 }
             ],
             "Default": "NotifySuccessBriefly",
+        },
+        "CountImages": {
+            "Type": "Pass",
+            "Parameters": {"featurized.$": f"States.MathAdd({_COMPUTED}, {_CARRIED_OVER})"},
+            "ResultPath": "$.counted",
+            "Next": "PutMetrics",
         },
         "PutMetrics": {
             "Type": "Task",
@@ -111,7 +130,7 @@ def tell_published(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
             "Resource": service("aws-sdk:cloudwatch:putMetricData"),
             "Parameters": {
                 "Namespace": grants.METRICS,
-                "MetricData": [{**_metric("Dollars", DOLLARS), "Unit": "None"}],
+                "MetricData": [{**_metric(DOLLARS_METRIC, DOLLARS), "Unit": "None"}],
             },
             "ResultPath": None,
             "Retry": RETRY_BRIEFLY,
@@ -133,14 +152,16 @@ def tell_published(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
         "NotifySuccess": _publish(
             topic,
             format_string(
-                "Batch {} is published: {} images, {} rejected, {} in formats that are not taken;"
-                " {} components; {} s of job, {} images a second; {}. Results: {} (vectors,"
-                " features and rejects are tables there, and in Athena)",
+                "Batch {} is published: {} images ({} computed, {} known from before), {} rejected,"
+                " {} in formats that are not taken; {} components; {} s of job, {} images a second;"
+                " {}. Results: {} (vectors, features and rejects are tables there, and in Athena)",
                 "$.settings.batch",
-                METRICS["Images"][0],
+                _FEATURIZED,
+                _COMPUTED,
+                _CARRIED_OVER,
                 METRICS["Rejects"][0],
                 METRICS["Unsupported"][0],
-                "$.receipt.run.model.k",
+                _COMPONENTS,
                 METRICS["JobSeconds"][0],
                 METRICS["ImagesPerSecond"][0],
                 "$.cost.text",

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from stacks.states import State, States
 
 _ROUNDS: Final = 10
+_TELL_AGAIN: Final = (
+    "When that is mended, run: aws s3 cp s3://{}/{} s3://{}/{} --metadata-directive REPLACE"
+)
 
 
 class Registrar(Construct):
@@ -131,15 +134,18 @@ def _read_pointer(bucket: aws_s3.IBucket) -> States:
         "TellUnreadable": record_failure(
             "NotifyFailure",
             "PointerUnreadable",
-            "Athena does not see what batch {} published, for its pointer {} cannot be read: {}",
+            "Athena does not see what batch {} published, for its pointer {} cannot be read ({})."
+            f" {_TELL_AGAIN}",
             "States.ArrayGetItem($.parts, 1)",
             "$.key",
             "$.error.Cause",
+            *_pointer(bucket),
         ),
         "TellNoRun": record_failure(
             "NotifyFailure",
             "PointerUnreadable",
-            "Athena does not see what batch {} published, for its pointer {} names no run.",
+            "Athena does not see what batch {} published, for its pointer {} names no run. Start"
+            " the batch again, which writes it anew.",
             "States.ArrayGetItem($.parts, 1)",
             "$.key",
         ),
@@ -230,16 +236,17 @@ def _point_partitions(bucket: aws_s3.IBucket, database: str) -> States:
             "NotifyFailure",
             "PartitionsRefused",
             "Athena does not see what batch {} published, which is all there: Glue refused ({})."
-            " When that is mended, run: aws s3 cp s3://{}/{} s3://{}/{}"
-            " --metadata-directive REPLACE",
+            f" {_TELL_AGAIN}",
             "States.ArrayGetItem($.parts, 1)",
             "$.error.Cause",
-            f"'{bucket.bucket_name}'",
-            "$.key",
-            f"'{bucket.bucket_name}'",
-            "$.key",
+            *_pointer(bucket),
         ),
     }
+
+
+def _pointer(bucket: aws_s3.IBucket) -> tuple[str, ...]:
+    """Return the arguments of :data:`_TELL_AGAIN`."""
+    return (f"'{bucket.bucket_name}'", "$.key") * 2
 
 
 def _look_again(bucket: aws_s3.IBucket) -> States:

@@ -207,7 +207,7 @@ def check_input(config: OrchardConfig, data: aws_s3.IBucket, *, then: str, refus
         },
         "RefuseRun": _refuse(
             refused,
-            f"The name of the execution is {{}}; allowed, as for a run, are {NAME_IN_WORDS}.",
+            f"The name of the execution is {{}}; allowed are, as for a run, {NAME_IN_WORDS}.",
             "$.run",
         ),
         "RefuseFields": _refuse(
@@ -239,7 +239,8 @@ def measure_name(path: str) -> str:
 
 def is_name(path: str, parts: str, parts_of_a_name: int = 1) -> State:
     """Return the condition that a name, measured into `parts`, is one that the job accepts."""
-    # No function measures a text: a name that is too long is the job's to refuse.
+    # No function of JSONPath's measures a text, and of JSONata's, which one does, there is no
+    # interpreter here to try it in: a name that is too long is the job's to refuse.
     return _all(
         {"Variable": parts, "NumericEquals": parts_of_a_name},
         neither(

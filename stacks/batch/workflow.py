@@ -1,7 +1,7 @@
 """The state machine that runs one batch: check, create a cluster, run the job, end the cluster.
 
-    CheckInput -> CheckImages -> Admission -> CreateCluster -> wait -> RunJob -> TerminateCluster
-        -> NotifySuccess
+    CheckInput -> LookForFiles -> LookForModel -> CheckImages -> Admission -> CreateCluster
+        -> wait -> RunJob -> TerminateCluster -> NotifySuccess
 
 with a way from every state to words about what failed, and from every state after the cluster's
 creation through its termination. `docs/state-machines.md` is drawn from it.
@@ -21,6 +21,7 @@ from constructs import Construct
 from spark_job.contract import EXTENSIONS
 from stacks.batch.admission import admit
 from stacks.batch.publication import tell_published
+from stacks.batch.references import check_references
 from stacks.batch.run_input import check_input
 from stacks.emr.cluster import Cluster
 from stacks.emr.creation import create_cluster
@@ -67,6 +68,8 @@ class Workflow(Construct):
         The state machine.
     definition
         What it was made of, in the Amazon States Language.
+    cluster
+        What its clusters have in common.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Workflow(Construct):
         topic: aws_sns.ITopic,
     ) -> None:
         super().__init__(scope, construct_id)
-        cluster = Cluster(
+        self.cluster = cluster = Cluster(
             self,
             "Cluster",
             config=config,
@@ -92,10 +95,17 @@ class Workflow(Construct):
             network=network,
         )
         states: States = {
-            **check_input(config, storage.data, then="LookForImages", refused="NotifyFailure"),
+            **check_input(config, storage.data, then="NameFiles", refused="NotifyFailure"),
+            **check_references(storage.data, then="LookForImages", unreadable="TellUnreadable"),
             **_check_images(storage.data, then="Admission"),
             **admit(config, topic, then="ChooseType"),
-            **create_cluster(config, Stack.of(self).region, cluster.request, then="BeginJob"),
+            **create_cluster(
+                config,
+                Stack.of(self).region,
+                cluster.request,
+                cluster.security_parameter,
+                then="BeginJob",
+            ),
             **run_job(
                 config,
                 _arguments(config, artifacts, storage.data),
@@ -171,13 +181,14 @@ def _check_images(data: aws_s3.IBucket, *, then: str) -> States:
             f"'{data.bucket_name}'",
             "$.settings.images",
         ),
-        "TellImagesUnreadable": record_failure(
+        "TellUnreadable": record_failure(
             "NotifyFailure",
-            "ImagesUnreadable",
-            "Batch {} was not started, for s3://{}/{} cannot be listed: {}",
+            "DataUnreadable",
+            "Batch {} was not started, for s3://{} cannot be listed ({}). Where S3 was busy,"
+            " start it again; where it denies access, look for a policy of the bucket or of the"
+            " organization that does.",
             "$.settings.batch",
             f"'{data.bucket_name}'",
-            "$.settings.images",
             "$.error.Cause",
         ),
     }
@@ -196,7 +207,7 @@ def _list_images(data: aws_s3.IBucket, **further: str) -> State:
         },
         "ResultPath": "$.listing",
         "Retry": RETRY_BRIEFLY,
-        "Catch": catch("TellImagesUnreadable"),
+        "Catch": catch("TellUnreadable"),
         "Next": "ReadNames",
     }
 

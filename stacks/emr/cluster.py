@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import RemovalPolicy, Stack, aws_emr
+from aws_cdk import RemovalPolicy, Stack, aws_emr, aws_ssm
 from constructs import Construct
 
 from stacks.config import cluster_name_prefix, cluster_tags
@@ -27,7 +27,12 @@ class Cluster(Construct):
     ----------
     request
         EMR's RunJobFlow, in the words of its API. What an execution may choose comes by JSONPath:
-        ``$.run``, ``$.settings``, ``$.shape`` and ``$.capacity`` (see :mod:`stacks.emr.capacity`).
+        ``$.run``, ``$.settings``, ``$.shape`` and ``$.capacity`` (see :mod:`stacks.emr.capacity`),
+        and ``$.security.name`` (see :mod:`stacks.emr.creation`).
+    security_parameter
+        The parameter that names the security configuration that is deployed now. An execution that
+        waited for its turn reads it when it creates its cluster: what the one it was started with
+        needs, a key and a way to KMS, may be gone by then.
     """
 
     def __init__(
@@ -50,8 +55,14 @@ class Cluster(Construct):
                 storage.key.key_arn if storage.key else None, config.tls_certificates
             ),
         )
-        # An execution that waits for its turn goes on to name the one it was started with.
+        # A cluster that is being made as another one is deployed goes on to name it.
         security.apply_removal_policy(RemovalPolicy.RETAIN)
+        self.security_parameter = aws_ssm.StringParameter(
+            self,
+            "SecurityParameter",
+            parameter_name=security_parameter(stack.stack_name),
+            string_value=security.ref,
+        )
         tags = cluster_tags(stack.stack_name, config)
         self.request: dict[str, Any] = {
             # The janitor finds the cluster of an execution that is gone by this name.
@@ -60,7 +71,7 @@ class Cluster(Construct):
             "Applications": [{"Name": "Spark"}],
             "ServiceRole": identity.service_role.role_arn,
             "JobFlowRole": identity.instance_profile.ref,
-            "SecurityConfiguration": security.ref,
+            "SecurityConfiguration.$": "$.security.name",
             "LogUri": f"s3://{storage.logs.bucket_name}/{EMR_LOGS}",
             "Instances": {
                 # The step comes after the cluster, and the state machine ends the cluster itself.
@@ -107,6 +118,11 @@ class Cluster(Construct):
                     "MaximumCapacityUnits": config.managed_scaling_max_units,
                 }
             }
+
+
+def security_parameter(stack_name: str) -> str:
+    """Return the name of the parameter that names a stack's security configuration."""
+    return f"/orchard/{stack_name}/security"
 
 
 def security_configuration(key: str | None, certificates: str | None) -> dict[str, Any]:

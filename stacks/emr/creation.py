@@ -9,6 +9,8 @@ from stacks.emr.failures import ENDED, STATUS, was_throttled
 from stacks.states import RETRY_BRIEFLY, RETRY_PATIENTLY, catch, record_failure, service
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_ssm
+
     from stacks.config import OrchardConfig
     from stacks.states import State, States
 
@@ -25,7 +27,12 @@ _WORTH_A_SECOND_TRY: Final = (
 
 
 def create_cluster(
-    config: OrchardConfig, region: str, request: dict[str, Any], *, then: str
+    config: OrchardConfig,
+    region: str,
+    request: dict[str, Any],
+    security: aws_ssm.IStringParameter,
+    *,
+    then: str,
 ) -> States:
     """Return the states from ``ChooseType`` on.
 
@@ -37,12 +44,24 @@ def create_cluster(
         Where, for the prices.
     request
         See :attr:`stacks.emr.cluster.Cluster.request`.
+    security
+        See :attr:`stacks.emr.cluster.Cluster.security_parameter`.
     then
         The state that follows with ``$.cluster.id`` of a cluster that is ready. Without a cluster
         it is ``NotifyFailure``, with one that will not do ``TerminateFailedCluster``.
     """
     return {
-        **choose_capacity(config, region, then="CreateCluster"),
+        **choose_capacity(config, region, then="ReadSecurity"),
+        "ReadSecurity": {
+            "Type": "Task",
+            "Resource": service("aws-sdk:ssm:getParameter"),
+            "Parameters": {"Name": security.parameter_name},
+            "ResultSelector": {"name.$": "$.Parameter.Value"},
+            "ResultPath": "$.security",
+            "Retry": RETRY_PATIENTLY,
+            "Catch": catch("TellNoCluster"),
+            "Next": "CreateCluster",
+        },
         # Not `.sync`: it returns the cluster's id at once, so that every failure from here on
         # knows what to terminate. Not retried: a request that failed may still have been heard,
         # and a second one would be a second cluster. (The janitor looks for such a first one.)
@@ -72,7 +91,8 @@ def create_cluster(
         "TellNoCluster": record_failure(
             "NotifyFailure",
             "ClusterNotCreated",
-            "Batch {} was not started, for EMR made no cluster: {}",
+            "Batch {} was not started, for no cluster could be made ({}). Change what these words"
+            " name, such as a quota or a right that is missing, and start the batch again.",
             "$.settings.batch",
             "$.error.Cause",
         ),

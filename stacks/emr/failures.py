@@ -187,7 +187,8 @@ def describe_failure(
             then,
             JOB,
             "Batch {} failed and its job could not say why, as when its memory ran out or its node"
-            f" was lost: {{}} See {{}}. {_LOGS}",
+            f" was lost: {{}} See {{}}. Start it again: it goes on where it was. If it fails alike,"
+            f" name a larger instance_type. {_LOGS}",
             "$.settings.batch",
             f"{_DETAILS}.Reason",
             f"{_DETAILS}.LogFile",
@@ -197,8 +198,8 @@ def describe_failure(
         "TellError": record_failure(
             then,
             JOB,
-            f"Batch {{}} failed, and neither job nor cluster said why; Step Functions has"
-            f" {{}} {_LOGS}",
+            "Batch {} failed, and neither job nor cluster said why; Step Functions has {}. Start it"
+            f" again: it goes on where it was. If it fails alike, read its logs. {_LOGS}",
             "$.settings.batch",
             "States.JsonToString($.error)",
             where,

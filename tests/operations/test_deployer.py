@@ -88,7 +88,6 @@ def permissions(stack: str) -> dict[str, list[tuple[str, str]]]:
         "stepfunctions:StartExecution": [("states:StartExecution", machine)],
         "stepfunctions:StopExecution": [("states:StopExecution", run)],
         "stepfunctions:DescribeExecution": [("states:DescribeExecution", run)],
-        "stepfunctions:GetExecutionHistory": [("states:GetExecutionHistory", run)],
         "emr:ListClusters": [("elasticmapreduce:ListClusters", "*")],
         "emr:TerminateJobFlows": [
             ("elasticmapreduce:TerminateJobFlows", f"arn:aws:elasticmapreduce:{PLACE}:cluster/j-1")
@@ -108,6 +107,22 @@ def permissions(stack: str) -> dict[str, list[tuple[str, str]]]:
             ("s3:PutObject", f"{bucket}/athena/1.csv"),
         ],
         "athena:GetQueryExecution": [("athena:GetQueryExecution", workgroup)],
+        "athena:GetQueryResults": [
+            ("athena:GetQueryResults", workgroup),
+            ("s3:GetObject", f"{bucket}/athena/1.csv"),
+        ],
+        **{
+            f"sqs:{action}": [(f"sqs:{action}", f"arn:aws:sqs:{PLACE}:{stack}-trial")]
+            for action in (
+                "CreateQueue",
+                "DeleteQueue",
+                "GetQueueAttributes",
+                "ReceiveMessage",
+                "SetQueueAttributes",
+            )
+        },
+        "sns:Subscribe": [("sns:Subscribe", f"arn:aws:sns:{PLACE}:{stack}-Alerts539-A1B2C3D4E5F6")],
+        "sns:Unsubscribe": [("sns:Unsubscribe", "*")],
         "cloudwatch:DescribeAlarms": [
             ("cloudwatch:DescribeAlarms", f"arn:aws:cloudwatch:{PLACE}:alarm:*")
         ],
@@ -232,6 +247,8 @@ def test_cdk_can_act_in_its_own_roles(allows: Callable[..., bool]) -> None:
         ("states:StopExecution", f"arn:aws:states:{PLACE}:execution:Pay:1", {}),
         ("glue:GetTable", f"arn:aws:glue:{PLACE}:table/flowers/images", {}),
         ("athena:StartQueryExecution", f"arn:aws:athena:{PLACE}:workgroup/primary", {}),
+        ("sqs:ReceiveMessage", f"arn:aws:sqs:{PLACE}:{STACK}-Undelivered-A1B2", {}),
+        ("sns:Subscribe", f"arn:aws:sns:{PLACE}:{STACK}-Alerts539-A1B2C3D4E5F6", {}),
     ],
 )
 def test_a_deployer_may_do_nothing_else(

@@ -84,10 +84,10 @@ class TestArithmetic:
         )
 
     def test_a_price_that_the_list_does_not_know_can_be_said(self) -> None:
-        unknown = Cluster.of("m7i.xlarge", 4, None)
+        unknown = Cluster.of("m8i.xlarge", 4, None)
         assert (unknown.per_hour, plan(MEASURED, unknown).dollars) == (None, None)
         primary = prices.node_price("eu-west-1", "m5.xlarge", 64) or 0
-        assert Cluster.of("m7i.xlarge", 4, 0.3).per_hour == pytest.approx(primary + 1.2)
+        assert Cluster.of("m8i.xlarge", 4, 0.3).per_hour == pytest.approx(primary + 1.2)
 
     def test_the_advice_is_one_sentence(self) -> None:
         cluster = Cluster.of("m5.xlarge", 4, None)
@@ -101,7 +101,7 @@ class TestArithmetic:
             "Run it here: a cluster would not be faster; it is faster from about 120,000 such "
             "pictures on"
         )
-        unknown = Cluster.of("m7i.xlarge", 4, None)
+        unknown = Cluster.of("m8i.xlarge", 4, None)
         assert _advise(plan(MEASURED, unknown)).endswith("for an unknown price")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from rehearsal.aws.faults import Effect, Fault
+from rehearsal.emr.yarn import wait_for
 from tests.rehearsal.watching import clusters_of
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def test_a_marker_in_the_wrong_place_starts_nothing_and_says_why(cloud: LocalClo
     assert "images/two/levels/_READY" in outcome.cause
     assert any(outcome.cause in message for message in cloud.messages())
     assert cloud.executions() == before
+    wait_for(lambda: cloud.rang("TriggerFailed"), 20, "The alarm")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,9 @@ def test_a_marker_in_the_wrong_place_starts_nothing_and_says_why(cloud: LocalClo
         ({"batch": "refused", "instance_type": "p5.48xlarge"}, "p5.48xlarge"),
         ({"batch": "refused", "colour": "red"}, "colour"),
         ({"batch": "refused", "variance": 0.9, "components": 10}, "say one of them"),
+        ({"batch": "refused", "manifest": "s3://DATA/images/none.csv"}, "none.csv is not there"),
+        ({"batch": "refused", "corrections": "s3://DATA/images/d/no.csv"}, "no.csv is not there"),
+        ({"batch": "refused", "pca": "reuse", "model": "00none"}, "has no model 00none"),
     ],
 )
 def test_an_input_out_of_bounds_is_refused_in_words(
@@ -88,7 +94,7 @@ def test_an_input_out_of_bounds_is_refused_in_words(
     says: str,
 ) -> None:
     del batch
-    arn = cloud.start_execution(given)
+    arn = cloud.start_execution(json.dumps(given).replace("DATA", cloud.bucket))
     assert says in failed(arn).cause
     assert clusters_of(cloud, arn) == []
 

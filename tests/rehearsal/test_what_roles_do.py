@@ -26,7 +26,7 @@ UNUSED = {
     "logs:*": "Step Functions delivers its log with them; moto delivers none",
     "xray:*": "Step Functions sends its traces with them; moto sends none",
     "iam:CreateServiceLinkedRole": "AWS needs it once for each account, with the first cluster",
-    "kms:Decrypt": "S3 asks for it where objects are encrypted with a key; none are here",
+    "kms:*": "S3 and EMR ask for them where something is encrypted with a key; nothing is here",
     "s3:PutObjectAcl": "EMR asks for it with its logs; here logs are put without",
 }
 """Actions that the policies allow and that no path here uses, and why they stay."""

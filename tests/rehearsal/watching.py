@@ -54,3 +54,10 @@ def clusters_of(cloud: LocalCloud, arn: str) -> list[Cluster]:
 def alive(cloud: LocalCloud, arn: str) -> list[Cluster]:
     """Return the clusters of an execution that still cost money."""
     return [cluster for cluster in clusters_of(cloud, arn) if cluster.alive]
+
+
+def types(cluster: Cluster) -> set[str]:
+    """Return the types that a cluster's core fleet may have."""
+    fleets = cluster.request["Instances"]["InstanceFleets"]
+    (core,) = (fleet for fleet in fleets if fleet["InstanceFleetType"] == "CORE")
+    return {config["InstanceType"] for config in core["InstanceTypeConfigs"]}

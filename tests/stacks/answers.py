@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from spark_job.receipts import Counts, Digests, EngineReceipt, ModelReceipt, RunReceipt
 from tests.stacks.definitions import ACCOUNT, REGION, Answer, RefusalError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ FLEETS = "aws-sdk:emr:listInstanceFleets"
 PUT = "aws-sdk:s3:putObject"
 METRICS = "aws-sdk:cloudwatch:putMetricData"
 RUNNING = "aws-sdk:sfn:listExecutions"
+PARAMETER = "aws-sdk:ssm:getParameter"
 TELL = "sns:publish"
 
 
@@ -50,6 +52,25 @@ def listing(*keys: str, more: bool = False) -> Answer:
     further = {"NextContinuationToken": "token"} if more else {}
     page = {"IsTruncated": more, "KeyCount": len(keys), "Prefix": "images/b/"}
     return gives({**page, **contents, **further})
+
+
+def holding(*keys: str) -> Answer:
+    """List a bucket that has these keys, and images in any batch's folder."""
+    images = listing("images/b/apple/1.jpg", "images/b/_READY")
+
+    def answer(parameters: dict[str, Any]) -> Any:
+        prefix = parameters["Prefix"]
+        if prefix.startswith("images/") and parameters["MaxKeys"] > 1:
+            return images(parameters)
+        found = sorted(key for key in keys if key.startswith(prefix))
+        if "Delimiter" not in parameters:
+            return listing(*found[: parameters["MaxKeys"]])(parameters)
+        folders = {prefix + key.removeprefix(prefix).split("/")[0] + "/" for key in found}
+        common = {"CommonPrefixes": [{"Prefix": folder} for folder in sorted(folders)]}
+        page = {"IsTruncated": False, "KeyCount": len(folders), "Prefix": prefix}
+        return {**page, **(common if folders else {})}
+
+    return answer
 
 
 def cluster_ended(code: str, message: str, detail: str = "") -> Answer:
@@ -86,21 +107,49 @@ def fleets(*words: str) -> Answer:
     )
 
 
-RECEIPT = {
-    "counts": {"computed": 288, "rejected": 4, "unsupported": 1},
-    "images_per_second": 71.25,
-    "seconds": {"total": 26.5},
-    "model": {"k": 15},
-}
+RECEIPT = RunReceipt(
+    batch="b",
+    run="run-1",
+    images="s3://data/images/b/",
+    output="s3://data",
+    results="s3://data/results/b/runs/run-1",
+    started="2026-11-20T10:00:00+00:00",
+    finished="2026-11-20T10:00:26+00:00",
+    counts=Counts(listed=293, computed=8, carried_over=280, rejected=4, unsupported=1),
+    digests=Digests(),
+    model=ModelReceipt("01ab", 15, 288, {"variance": 0.8}, True, 0.81, 0.81, 5.0, True),
+    engine=EngineReceipt("spark", 8),
+    network="mobilenet_v2",
+    extractor="mobilenet_v2-0",
+    processors={},
+    images_per_second=71.25,
+    seconds={"total": 26.5},
+    seconds_in_workers={},
+    settings={},
+    versions={},
+)
+"""Of a batch that had most of its images before."""
+
+
+def receipt(**changed: Any) -> Answer:
+    """Give a run's receipt as the job writes it."""
+    return gives({"Body": replace(RECEIPT, **changed).to_json().decode()})
+
 
 GOOD: Mapping[str, Answer] = {
-    LIST: listing("images/b/apple/1.jpg", "images/b/_READY"),
+    LIST: holding(
+        "images/b.csv",
+        "images/b.parquet",
+        "models/mobilenet_v2-0/current.json",
+        "models/mobilenet_v2-0/01ab/model.npz",
+    ),
     RUNNING: running("run-1"),
+    PARAMETER: gives({"Parameter": {"Value": "a-security-configuration"}}),
     CREATE: gives({"ClusterId": "j-1", "ClusterArn": "arn:any"}),
     DESCRIBE: cluster_is("WAITING"),
     PUT: gives({}),
     RUN: gives({"Step": {"Id": "s-1"}}),
-    READ: gives({"Body": json.dumps(RECEIPT)}),
+    READ: receipt(),
     METRICS: gives({}),
     TERMINATE: gives({}),
     TELL: gives({"MessageId": "m-1"}),

@@ -94,6 +94,8 @@ def _name(template: Mapping[str, Any], logical_id: str) -> str:
         return f"arn:aws:sns:{REGION}:{ACCOUNT}:{logical_id}"
     if kind == "AWS::StepFunctions::StateMachine":
         return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{logical_id}"
+    if kind == "AWS::SSM::Parameter":
+        return str(template["Resources"][logical_id]["Properties"]["Name"])
     return logical_id.lower() if kind == "AWS::S3::Bucket" else logical_id
 
 
@@ -229,11 +231,11 @@ def _operation(action: str) -> Any:
         "addStep": "addJobFlowSteps",
         "terminateCluster": "terminateJobFlows",
     }.get(name, name)
-    return _service(service).operation_model(name[0].upper() + name[1:])
+    return service_model(service).operation_model(name[0].upper() + name[1:])
 
 
 @cache
-def _service(name: str) -> ServiceModel:
+def service_model(name: str) -> ServiceModel:
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
 
 

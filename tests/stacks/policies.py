@@ -68,6 +68,8 @@ class Deployed:
     def name(self, logical_id: str) -> str:
         """Return the name that a resource would have."""
         resource = self._resources[logical_id]
+        if resource["Type"] == "AWS::SSM::Parameter":
+            return str(resource["Properties"]["Name"])
         return logical_id.lower() if resource["Type"] == "AWS::S3::Bucket" else logical_id
 
     def arn(self, logical_id: str) -> str:

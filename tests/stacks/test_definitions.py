@@ -47,6 +47,7 @@ def test_no_selector_reads_what_an_answer_may_lack(definition: dict[str, Any]) -
         # Of no fleet or of none with a message it is an empty list.
         "$.InstanceFleets[*].Status.StateChangeReason.Message",
         "$.ClusterId",
+        "$.Parameter.Value",
         "$.IsTruncated",
         "$.KeyCount",
         "$.Status",

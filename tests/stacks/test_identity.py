@@ -170,6 +170,9 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
         ]
     if (service, call) == ("elasticmapreduce", "terminateCluster"):
         return [Permission("elasticmapreduce:TerminateJobFlows", CLUSTER, OWN)]
+    if (service, call) == ("aws-sdk:ssm", "getParameter"):
+        name = parameters["Name"].lstrip("/")
+        return [Permission("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name}")]
     if (service, call) == ("aws-sdk:sfn", "startExecution"):
         return [Permission("states:StartExecution", parameters["StateMachineArn"])]
     if (service, call) == ("aws-sdk:sfn", "describeExecution"):
@@ -198,9 +201,16 @@ def needed(resource: str, parameters: dict[str, Any], deployed: Deployed) -> lis
 
 
 def prefix(parameters: dict[str, Any]) -> str:
-    """What a listing asks for: the settings' images, or a text with the batch in it."""
+    """What a listing asks for: what the input names, or a text with the batch in it."""
+    if "Prefix" in parameters:
+        return str(parameters["Prefix"])
     given: str = parameters["Prefix.$"]
-    return "images/b/" if given == "$.settings.images" else given.split("'")[1].partition("{")[0]
+    known = {
+        "$.settings.images": "images/b/",
+        "$.key.name": "images/b.csv",
+        "States.Format('{}{}', $.extractor, $.model)": "models/mobilenet_v2-0/01ab",
+    }
+    return known.get(given) or given.split("'")[1].partition("{")[0]
 
 
 def creation(request: dict[str, Any], deployed: Deployed) -> Iterator[Permission]:
@@ -474,6 +484,34 @@ def test_what_is_encrypted_stays_readable_whatever_the_key_is_now(
                 "StringLike": {"kms:EncryptionContext:aws:s3:arn": [data, f"{data}/*"]},
             }
         ]
+
+
+def test_nodes_read_assets_that_the_bootstrap_encrypted_with_a_key_of_its_own(
+    deployed: Deployed,
+) -> None:
+    """The statement for `cdk bootstrap --bootstrap-customer-key`: the key is nobody's here.
+
+    By the statement itself, as above. It is bound to the asset bucket's objects, read through S3.
+    """
+    role = deployed.find("AWS::IAM::Role", "IdentityInstanceRole")
+    statements = [s for policy in deployed.policies(role) for s in policy["Statement"]]
+    (reads,) = (
+        statement
+        for statement in statements
+        if listed(statement["Action"]) == ["s3:GetObject"] and ":::cdk-" in str(statement)
+    )
+    bucket = listed(reads["Resource"])[0].partition("/")[0]
+    (decrypts,) = (
+        statement
+        for statement in statements
+        if listed(statement["Action"]) == ["kms:Decrypt"] and bucket in str(statement)
+    )
+    assert decrypts["Effect"] == "Allow"
+    assert decrypts["Resource"] == f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"
+    assert decrypts["Condition"] == {
+        "StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"},
+        "StringLike": {"kms:EncryptionContext:aws:s3:arn": [bucket, f"{bucket}/*"]},
+    }
 
 
 def test_spot_nodes_can_have_disks_encrypted_with_the_key(

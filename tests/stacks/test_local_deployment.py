@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,9 @@ def inventory(endpoint: Endpoint) -> set[tuple[str, str]]:
         "AWS::SNS::Subscription": [
             found["Endpoint"] for found in client("sns").list_subscriptions()["Subscriptions"]
         ],
+        "AWS::CloudWatch::Alarm": [
+            found["AlarmName"] for found in client("cloudwatch").describe_alarms()["MetricAlarms"]
+        ],
         "AWS::SQS::Queue": client("sqs").list_queues().get("QueueUrls", []),
         "AWS::Logs::LogGroup": [
             found["logGroupName"] for found in client("logs").describe_log_groups()["logGroups"]
@@ -244,6 +248,29 @@ def test_a_knob_goes_on_and_off_and_on_again(place: Place, knob: str) -> None:
         if not knobs:
             changed = standing ^ now
             assert changed == only(changed, RETAINED | ANEW), "something was lost, or left"
+
+
+def test_the_parameter_names_the_security_that_is_deployed(place: Place) -> None:
+    def security() -> dict[str, Any]:
+        (machine,) = (
+            found["stateMachineArn"]
+            for found in place.endpoint.client("stepfunctions").list_state_machines()[
+                "stateMachines"
+            ]
+            if "Workflow" in found["name"]
+        )
+        described = place.endpoint.client("stepfunctions").describe_state_machine(
+            stateMachineArn=machine
+        )
+        asked = json.loads(described["definition"])["States"]["ReadSecurity"]["Parameters"]
+        found = place.endpoint.client("ssm").get_parameter(**asked)["Parameter"]["Value"]
+        made = emr_backends[ACCOUNT][REGION].security_configurations[found]
+        content: dict[str, Any] = made.security_configuration
+        return content
+
+    for kms in (True, False, True):
+        place.deploy(kms=kms)
+        assert ("AwsKmsKey" in str(security())) is kms
 
 
 def test_what_a_notebook_cluster_imports_stays_until_it_goes(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stacks.batch.publication import DOLLARS_METRIC, METRICS
 from tests.stacks.definitions import RefusalError, execute
 from tests.stacks.policies import Deployed
 
@@ -44,6 +45,91 @@ def test_a_batch_that_ends_badly_rings_and_reaches_the_topic(
     assert alarm["TreatMissingData"] == "notBreaching"
     (topic,) = fruits.resources("AWS::SNS::Topic")
     assert alarm["AlarmActions"] == [{"Ref": topic}]
+
+
+HELPERS = ("Janitor", "Registrar", "Trigger")
+"""The machines that an alarm listens to beside the batches' own and the watch."""
+
+
+def machine_of(dimensions: list[dict[str, Any]]) -> str:
+    """Return whose state machine a metric is of."""
+    (dimension,) = dimensions
+    assert dimension["Name"] == "StateMachineArn"
+    logical_id: str = dimension["Value"]["Ref"]
+    return logical_id.partition("StateMachine")[0]
+
+
+def test_every_alarm_rings_at_the_first_event_and_reaches_the_topic(
+    fruits: Synthesis, synthesize: Callable[..., Synthesis]
+) -> None:
+    alarms = fruits.resources("AWS::CloudWatch::Alarm")
+    names = [
+        "FailedExecutions",
+        "TimedOutExecutions",
+        "AbortedExecutions",
+        "ClusterAliveTooLong",
+        "EventsUndelivered",
+        *(f"{helper}Failed" for helper in HELPERS),
+    ]
+    assert len(alarms) == len(names)
+    (topic,) = fruits.resources("AWS::SNS::Topic")
+    for name in names:
+        alarm = fruits.one("AWS::CloudWatch::Alarm", f"Monitoring{name}")
+        assert alarm["Threshold"] == 1, name
+        assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold", name
+        assert alarm["EvaluationPeriods"] == 1, name
+        assert alarm["TreatMissingData"] == "notBreaching", name
+        assert alarm["AlarmActions"] == [{"Ref": topic}], name
+        assert alarm.get("ActionsEnabled", True), name
+    without = synthesize(trigger=False).resources("AWS::CloudWatch::Alarm")
+    assert {name for name in alarms if name not in without} == {
+        name for name in alarms if "TriggerFailed" in name
+    }
+
+
+@pytest.mark.parametrize("helper", HELPERS)
+def test_a_helper_that_failed_or_took_too_long_rings(fruits: Synthesis, helper: str) -> None:
+    alarm = fruits.one("AWS::CloudWatch::Alarm", f"{helper}Failed")
+    (returned,) = (query for query in alarm["Metrics"] if query.get("ReturnData", True))
+    assert returned["Expression"] == "FILL(failed, 0) + FILL(late, 0)"
+    stats = {
+        query["Id"]: query["MetricStat"] for query in alarm["Metrics"] if "MetricStat" in query
+    }
+    assert {name: stat["Metric"]["MetricName"] for name, stat in stats.items()} == {
+        "failed": "ExecutionsFailed",
+        "late": "ExecutionsTimedOut",
+    }
+    for stat in stats.values():
+        assert machine_of(stat["Metric"]["Dimensions"]) == helper
+        assert (stat["Metric"]["Namespace"], stat["Stat"]) == ("AWS/States", "Sum")
+
+
+def test_no_event_is_lost_without_a_word(fruits: Synthesis) -> None:
+    """Every target of every rule has the queue, which takes it, and which an alarm listens to."""
+    (queue,) = fruits.resources("AWS::SQS::Queue")
+    rules = fruits.resources("AWS::Events::Rule")
+    assert len(rules) == 4
+    admitted = [
+        statement["Condition"]["ArnEquals"]["aws:SourceArn"]
+        for policy in fruits.resources("AWS::SQS::QueuePolicy").values()
+        if policy["Queues"] == [{"Ref": queue}]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+        and statement["Principal"] == {"Service": "events.amazonaws.com"}
+        and statement["Action"] == "sqs:SendMessage"
+    ]
+    for logical_id, rule in rules.items():
+        assert rule["Targets"], logical_id
+        for target in rule["Targets"]:
+            where = {"Fn::GetAtt": [queue, "Arn"]}
+            assert target["DeadLetterConfig"] == {"Arn": where}, logical_id
+        assert {"Fn::GetAtt": [logical_id, "Arn"]} in admitted
+    alarm = fruits.one("AWS::CloudWatch::Alarm", "EventsUndelivered")
+    assert (alarm["Namespace"], alarm["Statistic"]) == ("AWS/SQS", "Maximum")
+    assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    assert alarm["Dimensions"] == [
+        {"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}
+    ]
 
 
 def test_alarms_may_publish_and_nobody_may_in_the_clear(fruits: Synthesis) -> None:
@@ -131,6 +217,17 @@ def test_the_dashboard_shows_alarms_batches_nodes_and_data(fruits: Synthesis) ->
     for metric in ("ExecutionsSucceeded", "ExecutionTime", "CoreNodesRunning", "BucketSizeBytes"):
         assert metric in shown
     assert body["widgets"][0]["type"] == "alarm"
+    graphed = [
+        metric[1:4]
+        for widget in body["widgets"]
+        for metric in (
+            *widget["properties"].get("metrics", ()),
+            *widget["properties"].get("right", ()),
+        )
+        if metric[0] == "Orchard"
+    ]
+    assert all(of == ["Stack", "Fruits"] for _, *of in graphed)
+    assert {name for name, *_ in graphed} == {*METRICS, DOLLARS_METRIC}
 
 
 def without_attributes(value: Any) -> Any:

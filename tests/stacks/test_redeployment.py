@@ -15,7 +15,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from rehearsal.aws.calls import Permission
 from rehearsal.aws.policies import Simulator, assumed_role
-from stacks.config import OrchardConfig
+from stacks.config import STACK_TAG, OrchardConfig
 from stacks.notebooks.notebook_stack import InteractiveStack
 from stacks.pipeline_stack import PipelineStack
 from tests.stacks.policies import ACCOUNT, REGION, Deployed
@@ -41,7 +41,7 @@ KNOBS: dict[str, dict[str, Any]] = {
 }
 
 REPLACEABLE = {
-    "AWS::EMR::SecurityConfiguration": "the old one is kept: waiting executions go on to name it"
+    "AWS::EMR::SecurityConfiguration": "the old one is kept: clusters being made go on to name it"
 }
 """What a knob may replace, and why that harms nothing."""
 
@@ -102,6 +102,40 @@ def test_a_knob_turned_on_and_off_replaces_and_loses_nothing(
         assert all(resource["UpdateReplacePolicy"] == "Retain" for resource in kept)
         # Another stack may import them, and CloudFormation refuses to change what is imported.
         assert exports(before) == exports(after)
+
+
+@pytest.mark.parametrize("kms", [False, True])
+def test_a_cluster_goes_on_with_its_key_when_another_template_is_deployed(
+    synthesize: Callable[..., Synthesis], kms: bool
+) -> None:
+    """With `kms` off, or on again with a second key: by the tag that the first key keeps."""
+    on = synthesize(kms=True)
+    first_key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/the-first"
+    key = on.one("AWS::KMS::Key")
+    policy = Deployed(on.template, "Fruits").resolve(key["KeyPolicy"])
+    tags = {f"aws:ResourceTag/{tag['Key']}": tag["Value"] for tag in key["Tags"]}
+    after = Deployed(synthesize(kms=kms).template, "Fruits")
+    with Simulator() as simulator:
+
+        def may(role: str, action: str, **context: str) -> bool:
+            logical_id = after.find("AWS::IAM::Role", role)
+            return simulator.allows(
+                Permission(f"kms:{action}", first_key, {**tags, **context}),
+                principal=assumed_role(logical_id, "test"),
+                policies=after.policies(logical_id),
+                resource_policy=policy,
+            )
+
+        for role in ("IdentityInstanceRole", "IdentityServiceRole"):
+            for action in ("GenerateDataKey", "Decrypt", "Encrypt", "DescribeKey"):
+                assert may(role, action), f"{role} {action}"
+                another = {f"aws:ResourceTag/{STACK_TAG}": "Flowers"}
+                assert not may(role, action, **another), f"{role} {action}"
+            assert not may(role, "ScheduleKeyDeletion")
+        service = "IdentityServiceRole"
+        assert may(service, "CreateGrant", **{"kms:GrantIsForAWSResource": "true"})
+        assert not may(service, "CreateGrant")
+        assert not may("IdentityInstanceRole", "CreateGrant")
 
 
 def test_a_notebook_cluster_imports_what_is_exported_without_it(

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_job.contract import EXTENSIONS
+from spark_job.dollars import Dollars
+from spark_job.receipts import Counts
 from spark_job.run_input import refusal
 from spark_job.settings import make_parser, parse_args
 from stacks.batch.run_input import bounds_of, input_fields
+from tests.pages import inputs, section
 from tests.stacks.answers import (
     CREATE,
     DESCRIBE,
@@ -23,8 +26,8 @@ from tests.stacks.answers import (
     GOOD,
     LIST,
     METRICS,
+    PARAMETER,
     READ,
-    RECEIPT,
     RUN,
     RUNNING,
     STEPS,
@@ -35,7 +38,9 @@ from tests.stacks.answers import (
     first,
     fleets,
     gives,
+    holding,
     listing,
+    receipt,
     refuses,
     running,
 )
@@ -45,6 +50,10 @@ if TYPE_CHECKING:
     from tests.stacks.conftest import Synthesis
 
 pytestmark = pytest.mark.cdk
+
+
+DATA = "DATA_BUCKET"
+"""What stands in a case's input for the name of the data bucket."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +162,58 @@ BEFORE: dict[str, Case] = {
     ),
     "a folder that may not be listed": Case(
         answers={**GOOD, LIST: refuses("Access Denied")},
-        error="ImagesUnreadable",
+        error="DataUnreadable",
         says=("Access Denied", "Batch b was not started"),
+    ),
+    **{
+        f"{field} that is not there, below {folder}": Case(
+            given={"batch": "b", field: f"s3://{DATA}/{folder}c.csv"},
+            error="InputRefused",
+            says=(f"/{folder}c.csv is not there", "start the batch again"),
+        )
+        for field in ("manifest", "corrections")
+        for folder in ("images/", "images/d/", "images/d/e/")
+    },
+    "a manifest whose name only begins like one that is there": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/b.csv"},
+        answers={**GOOD, LIST: holding("images/b.csv.csv")},
+        error="InputRefused",
+        says=("b.csv is not there",),
+    ),
+    "a manifest that cannot be looked for": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/b.csv"},
+        answers={**GOOD, LIST: refuses("Access Denied")},
+        error="DataUnreadable",
+        says=("Access Denied",),
+    ),
+    "a model that is not there": Case(
+        given={"batch": "b", "pca": "reuse", "model": "02"},
+        error="InputRefused",
+        says=("has no model 02", "models list"),
+    ),
+    "a model where there is none": Case(
+        given={"batch": "b", "pca": "reuse", "model": "01"},
+        answers={**GOOD, LIST: holding()},
+        error="InputRefused",
+        says=("has no model 01",),
+    ),
+    "a model of one extractor of two": Case(
+        given={"batch": "b", "pca": "reuse", "model": "03"},
+        answers={**GOOD, LIST: holding("models/e-1/01/model.npz", "models/e-2/02/model.npz")},
+        error="InputRefused",
+        says=("has no model 03",),
+    ),
+    "models that cannot be listed": Case(
+        given={"batch": "b", "pca": "reuse", "model": "01"},
+        answers={**GOOD, LIST: refuses("Access Denied")},
+        error="DataUnreadable",
+        says=("Access Denied",),
+    ),
+    "a model that cannot be looked for": Case(
+        given={"batch": "b", "pca": "reuse", "model": "01"},
+        answers={**GOOD, LIST: first(GOOD[LIST], *[refuses("Access Denied")] * 9)},
+        error="DataUnreadable",
+        says=("Access Denied",),
     ),
 }
 WAITED: dict[str, Case] = {
@@ -173,7 +232,12 @@ NOT_CREATED: dict[str, Case] = {
     "a refused cluster": Case(
         answers={**GOOD, CREATE: refuses("The quota is exceeded")},
         error="ClusterNotCreated",
-        says=("The quota is exceeded", "EMR made no cluster"),
+        says=("The quota is exceeded", "no cluster could be made"),
+    ),
+    "a parameter that cannot be read": Case(
+        answers={**GOOD, PARAMETER: refuses("Access Denied")},
+        error="ClusterNotCreated",
+        says=("Access Denied",),
     ),
     "a cluster throttled for ever": Case(
         answers={**GOOD, CREATE: refuses("Rate exceeded (Service: EMR)")},
@@ -384,16 +448,22 @@ SUCCEEDED: dict[str, Case] = {
     ),
     "a model by its name": Case(given={"batch": "b", "pca": "reuse", "model": "01ab"}),
     "the current model": Case(given={"batch": "b", "pca": "reuse", "model": "none"}),
+    "a manifest that is there": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/b.csv"},
+    ),
+    "a manifest too deep to be looked for": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images/1/2/3/b.csv"},
+    ),
+    "a manifest below a folder without a name": Case(
+        given={"batch": "b", "manifest": f"s3://{DATA}/images//b.csv"},
+    ),
     "a model that grows": Case(given={"batch": "b", "pca": "update"}),
     "components": Case(given={"batch": "b", "components": 200, "csv": False}),
     "a receipt that cannot be read": Case(answers={**GOOD, READ: refuses("denied")}),
     "a receipt of another kind": Case(answers={**GOOD, READ: gives({"Body": "{}"})}),
     "metrics that are refused": Case(answers={**GOOD, METRICS: refuses("denied")}),
     "a receipt with dollars": Case(
-        answers={
-            **GOOD,
-            READ: gives({"Body": json.dumps({**RECEIPT, "dollars": {"estimate": 0.21}})}),
-        }
+        answers={**GOOD, READ: receipt(dollars=Dollars(0.21, 0.25, 2, 0.8217))}
     ),
     "what the job would do by itself": Case(given={"batch": "b", "components": "none"}),
     "its turn after others": Case(
@@ -466,6 +536,8 @@ CASES = {
     **SUCCEEDED,
 }
 
+UNCHANGED = Counts(listed=293, carried_over=293)
+
 Run = Callable[[str], Outcome]
 
 
@@ -477,11 +549,13 @@ def definition(fruits: Synthesis) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(definition: dict[str, Any]) -> Run:
     done: dict[str, Outcome] = {}
+    data = definition["States"]["ListExtractors"]["Parameters"]["Bucket"]
 
     def outcome(name: str) -> Outcome:
         if name not in done:
             case = CASES[name]
-            done[name] = execute(definition, case.given, case.answers, name=case.name)
+            given = json.loads(json.dumps(case.given).replace(DATA, data))
+            done[name] = execute(definition, given, case.answers, name=case.name)
         return done[name]
 
     return outcome
@@ -653,21 +727,57 @@ def test_an_execution_may_say_all_that_the_job_can_be_told(
         assert f"'--{option.replace('_', '-')}'" in step
 
 
-def test_a_published_batch_is_told_in_numbers(run: Run) -> None:
+@pytest.mark.parametrize("documented", inputs())
+def test_the_inputs_that_the_pages_show_are_taken_and_reach_the_job(
+    definition: dict[str, Any], documented: str
+) -> None:
+    given = {"batch": "b", **json.loads(documented)}
+    outcome = execute(definition, given, GOOD)
+    assert outcome.status == "SUCCEEDED", outcome.cause
+    (step,) = outcome.asked(RUN)
+    arguments = step["Step"]["HadoopJarStep"]["Args"]
+    entry_point = next(i for i, text in enumerate(arguments) if text.endswith(".py"))
+    settings = parse_args(arguments[entry_point + 1 :])
+    for name, value in given.items():
+        assert getattr(settings, name) == value, name
+
+
+def test_the_pages_name_what_an_execution_may_say(fruits: Synthesis) -> None:
+    table = section("docs/operating.md", "Running a batch")
+    first_cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    fields = {field.name for field in input_fields(fruits.stack.config, fruits.stack.storage.data)}
+    # The batch is in every example, and the marker is the trigger's.
+    assert named == fields - {"batch", "marker"}
+
+
+def test_a_published_batch_is_told_in_numbers(definition: dict[str, Any], run: Run) -> None:
     outcome = run("the least input")
     (message,) = (call["Message"] for call in outcome.asked(TELL))
-    for words in ("288 images, 4 rejected, 1 in formats", "15 components", "26.5 s", "71.25"):
+    for words in (
+        "288 images (8 computed, 280 known from before), 4 rejected, 1 in formats",
+        "15 components",
+        "26.5 s of job",
+        "71.25 images a second",
+        "no price is known",
+    ):
         assert words in message
     (put,) = outcome.asked(METRICS)
     told = {metric["MetricName"]: metric["Value"] for metric in put["MetricData"]}
     assert told == {
         "Images": 288,
+        "Computed": 8,
         "Rejects": 4,
         "Unsupported": 1,
         "ImagesPerSecond": 71.25,
         "JobSeconds": 26.5,
     }
     assert {d["Value"] for metric in put["MetricData"] for d in metric["Dimensions"]} == {"Fruits"}
+    again = execute(definition, {"batch": "b"}, {**GOOD, READ: receipt(counts=UNCHANGED)})
+    assert "293 images (0 computed, 293 known from before)" in again.asked(TELL)[-1]["Message"]
+    (put,) = again.asked(METRICS)
+    told = {metric["MetricName"]: metric["Value"] for metric in put["MetricData"]}
+    assert (told["Images"], told["Computed"]) == (293, 0)
     assert not run("a receipt of another kind").asked(METRICS)
     with_dollars = run("a receipt with dollars")
     assert with_dollars.asked(METRICS)[1]["MetricData"][0]["Value"] == 0.21

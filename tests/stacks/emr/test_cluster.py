@@ -10,7 +10,17 @@ from stacks.config import OrchardConfig
 from stacks.emr.instances import NodeShape, alike, fitting, larger
 from stacks.emr.spark_settings import PYTHON
 from stacks.knobs import ConfigError
-from tests.stacks.answers import CREATE, GOOD
+from tests.stacks.answers import (
+    CREATE,
+    DESCRIBE,
+    GOOD,
+    PARAMETER,
+    cluster_ended,
+    cluster_is,
+    first,
+    gives,
+    refuses,
+)
 from tests.stacks.definitions import execute, rendered, resolve
 
 if TYPE_CHECKING:
@@ -158,7 +168,30 @@ def test_instances_use_version_2_of_the_metadata_service_only(fruits: Synthesis)
     metadata = security["InstanceMetadataServiceConfiguration"]
     assert metadata["MinimumInstanceMetadataServiceVersion"] == 2
     assert metadata["HttpPutResponseHopLimit"] == 1
-    assert request(fruits)["SecurityConfiguration"]
+
+
+def test_a_cluster_has_the_security_that_is_deployed_when_it_is_made(
+    fruits: Synthesis, synthesize: Callable[..., Synthesis]
+) -> None:
+    """Whatever was deployed when its execution began: that may have turned `kms` off meanwhile."""
+    definition = rendered(fruits.template, "Workflow")
+    for synthesis in (fruits, synthesize(kms=True)):
+        parameter = synthesis.one("AWS::SSM::Parameter", "ClusterSecurity")
+        (configuration,) = synthesis.resources("AWS::EMR::SecurityConfiguration")
+        assert parameter["Value"] == {"Ref": configuration}
+        outcome = execute(definition, {"batch": "b"}, GOOD)
+        assert outcome.asked(PARAMETER) == [{"Name": parameter["Name"]}]
+        (asked,) = outcome.asked(CREATE)
+        assert asked["SecurityConfiguration"] == "a-security-configuration"
+    late = {**GOOD, CREATE: first(refuses("Rate exceeded"), GOOD[CREATE])}
+    assert len(execute(definition, {"batch": "b"}, late).asked(PARAMETER)) == 1
+    again = {
+        **GOOD,
+        PARAMETER: first(*(gives({"Parameter": {"Value": name}}) for name in ("old", "new"))),
+        DESCRIBE: first(cluster_ended("INSTANCE_FLEET_TIMEOUT", "none"), cluster_is("WAITING")),
+    }
+    asked_for = execute(definition, {"batch": "b"}, again).asked(CREATE)
+    assert [request["SecurityConfiguration"] for request in asked_for] == ["old", "new"]
 
 
 def test_what_emr_writes_and_the_disks_are_encrypted_with_the_stack_s_key(

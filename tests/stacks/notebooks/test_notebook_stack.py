@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from stacks.emr.cluster import PYTHON
 from stacks.notebooks import jupyter
 from stacks.notebooks.notebook_stack import InteractiveStack
 from stacks.pipeline_stack import PipelineStack
+from tests.aws_commands import check
+from tests.stacks.definitions import resolve
 from tests.stacks.policies import Deployed
 
 if TYPE_CHECKING:
@@ -150,7 +153,14 @@ def test_session_manager_is_the_only_way_in(interactive: Interactive) -> None:
         for rule in resource["Properties"].get("SecurityGroupIngress", ())
     ]
     assert [rule for rule in rules if "CidrIp" in rule or "CidrIpv6" in rule] == []
-    connect = json.dumps(interactive.template["Outputs"]["Connect"]["Value"])
+    outputs = interactive.template["Outputs"]
+    connect, password = (
+        resolve(interactive.template, outputs[name]["Value"]) for name in ("Connect", "Password")
+    )
+    for output in (connect, password):
+        (inner,) = re.findall(r"\$\((.*)\)", output)
+        check(inner)
+        check(output.replace(f"$({inner})", "i-1"))
     assert "ssm start-session" in connect
     assert "AWS-StartPortForwardingSession" in connect
     assert "portNumber=9443,localPortNumber=9443" in connect
