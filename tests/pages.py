@@ -8,7 +8,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("commands", "deploying", "operating", "results", "rehearsal")),
+    *(
+        f"docs/{name}.md"
+        for name in (
+            *("walkthrough", "commands", "job", "results", "phone"),
+            *("rehearsal", "deploying", "operating"),
+        )
+    ),
 )
 TEXT = "\n".join((REPOSITORY / page).read_text("utf-8") for page in PAGES)
 

@@ -10,7 +10,7 @@ import typer
 from orchard import console
 from orchard.collection import find_receipt
 from orchard.commands.batches import Run
-from orchard.options import Batch, Json, Output, open_root
+from orchard.options import Batch, Json, Output, Stack, open_root
 from spark_job import contract
 from spark_job.errors import JobError
 from spark_job.objects import Folder
@@ -21,6 +21,7 @@ EXAMPLE = "Example: orchard report monday --to monday.html --output out/fruits"
 def report(
     batch: Batch,
     output: Output = None,
+    stack: Stack = None,
     run: Run = None,
     to: Annotated[
         Path | None,
@@ -44,12 +45,12 @@ def report(
     """
     from spark_job.report.making import write_report  # of no use otherwise
 
-    root = open_root(output)
+    root = open_root(output, stack)
     wanted = find_receipt(root, batch, run).run
     try:
         made = write_report(root, batch, wanted, pictures=not no_pictures, to=to)
     except JobError as error:
-        remedy = "check --to and --output" if no_pictures else "try --no-pictures"
+        remedy = "check --to and --output" if no_pictures else "try --no-pictures, or --to FILE"
         raise JobError(f"the report could not be made: {error}; {remedy}") from error
     if json:
         console.write_json(asdict(made))

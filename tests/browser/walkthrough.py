@@ -67,7 +67,9 @@ def main() -> None:
             browser = chromium.launch(playwright, chromium.install(), Path(scratch))
             for name, (command, told) in said.items():
                 _draw_terminal(browser, name, command, _as_yours(told, place))
-            _draw_report(browser, report)
+            yours = Path(scratch) / contract.REPORT
+            yours.write_text(_as_yours(report.read_text("utf-8"), place), "utf-8")
+            _draw_report(browser, yours)
             browser.close()
 
 

@@ -209,6 +209,7 @@ def test_what_came_of_it_is_read_with_the_words_that_a_folder_here_takes(
     assert "outliers" in succeed("findings", "july", *here).stdout
     assert succeed("sql", "select count(*) as n from vectors", *here).stdout == "n\n40\n"
     picture = next((place / "photographs/july/fruit 1").iterdir())
+    assert "/runs/july.1/report.html" in succeed("report", "july", *here).stdout
     nearest = rows(succeed("search", str(picture), "--number", "1", *here))
     assert [one["path"] for one in nearest] == [f"fruit 1/{picture.name}"]
     built = succeed("models", "build", "--batches", "july", "--variance", "0.5", *here).stdout
