@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aws_cdk import Aws
 
-from spark_job.contract import RUN, run_folder
+from spark_job.contract import NONE, REPORT, RUN, run_folder
 from stacks import grants
 from stacks.states import RETRY_BRIEFLY, catch, format_string, service
 
@@ -154,7 +154,8 @@ def tell_published(topic: aws_sns.ITopic, data: aws_s3.IBucket) -> States:
             format_string(
                 "Batch {} is published: {} images ({} computed, {} known from before), {} rejected,"
                 " {} in formats that are not taken; {} components; {} s of job, {} images a second;"
-                " {}. Results: {} (vectors, features and rejects are tables there, and in Athena)",
+                " {}. Results: {} (vectors, features and rejects are tables there, and in Athena;"
+                f" {REPORT}, unless findings are {NONE}, shows what a person should look at)",
                 "$.settings.batch",
                 _FEATURIZED,
                 _COMPUTED,
