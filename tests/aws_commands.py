@@ -28,8 +28,10 @@ RENAMED: Final = {
 }
 """What the CLI calls otherwise than the service: its operations, and their options."""
 
+_ANY_ARN: Final = "arn:aws:iam::123456789012:policy/some"
+
 _COMMAND: Final = re.compile(
-    r"\b(?<!\.)aws (?!import )(?=[a-z0-9]+ [a-z])(?:'[^'\n]*'|[^`\n\"#|])*"
+    r"\b(?<!\.)aws (?!import )(?=[a-z0-9]+ [a-z])(?:'[^'\n]*'|[^`\n\"#|)])*"
 )
 
 
@@ -63,6 +65,7 @@ def _values(shape: Shape, words: list[str]) -> Any:
 def check(command: str) -> None:
     """Assert that the CLI would take a command."""
     _, service, name, *words = shlex.split(command)
+    words = [_ANY_ARN if word == "ARN" else word for word in words]
     if (own := f"{service} {name}") in OWN:
         places = [word for word in words if not word.startswith("--")][: OWN[own]]
         assert len(places) == OWN[own], command

@@ -55,6 +55,7 @@ NOT_REHEARSED = (
 _UPDATED_BY_MOTO = ("AWS::IAM::Policy", "AWS::SSM::Parameter")
 
 _UPDATED_LATER = (
+    "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::S3::Bucket",
@@ -77,6 +78,7 @@ def create(endpoint: Endpoint, name: str, template: Mapping[str, Any]) -> None:
     StackError
         If it could not be made.
     """
+    template = _with_budgets_named(name, template)
     endpoint.client("cloudformation").create_stack(
         StackName=name,
         TemplateBody=json.dumps(_rehearsed(template)),
@@ -98,6 +100,7 @@ def update(endpoint: Endpoint, name: str, template: Mapping[str, Any]) -> None:
     NotImplementedError
         If a resource changes of which it is not known what moto would do with it.
     """
+    template = _with_budgets_named(name, template)
     stack, made = find(endpoint, name), _rehearsed(template)
     if stack.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
         raise StackError(f"{name} is in {stack.status} state and can not be updated.")
@@ -211,6 +214,16 @@ def refuse_lost_exports(
 
 def _backend(endpoint: Endpoint) -> Any:
     return cloudformation_backends[ACCOUNT][endpoint.region]
+
+
+def _with_budgets_named(name: str, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the names of budgets in, which are not made here and yet are referred to."""
+    made = json.dumps(template)
+    for logical, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::Budgets::Budget":
+            made = made.replace(json.dumps({"Ref": logical}), json.dumps(f"{name}-{logical}"))
+    named: dict[str, Any] = json.loads(made)
+    return named
 
 
 def _rehearsed(template: Mapping[str, Any]) -> dict[str, Any]:

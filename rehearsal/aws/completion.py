@@ -31,6 +31,7 @@ _COMPLETED = (
     "AWS::CloudWatch::Alarm",
     "AWS::Glue::Database",
     "AWS::Glue::Table",
+    "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::S3::Bucket",
@@ -105,10 +106,20 @@ def _set(endpoint: Endpoint, resource: Mapping[str, Any], there: bool, pace: int
         endpoint.client("iam").update_assume_role_policy(
             RoleName=name, PolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"])
         )
+    elif kind == "AWS::IAM::ManagedPolicy" and there:
+        _set_policy(endpoint, resource["PhysicalId"], properties["PolicyDocument"])
     elif kind == "AWS::Logs::LogGroup" and "RetentionInDays" in properties:
         endpoint.client("logs").put_retention_policy(
             logGroupName=name, retentionInDays=properties["RetentionInDays"]
         )
+
+
+def _set_policy(endpoint: Endpoint, arn: str, document: Any) -> None:
+    """Give a managed policy a new version in place of the one that it has."""
+    iam = endpoint.client("iam")
+    (former,) = iam.list_policy_versions(PolicyArn=arn)["Versions"]
+    iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(document), SetAsDefault=True)
+    iam.delete_policy_version(PolicyArn=arn, VersionId=former["VersionId"])
 
 
 def _remove(endpoint: Endpoint, resource: Mapping[str, Any]) -> None:

@@ -203,7 +203,7 @@ def test_what_came_of_it_is_read_with_the_words_that_a_folder_here_takes(
 ) -> None:
     del july
     here = ("--stack", "Orchard")
-    assert rows(succeed("batches", *here))[0]["batch"] == "july"
+    assert "july" in [one["batch"] for one in rows(succeed("batches", *here))]
     assert json.loads(succeed("show", "july", "--json", *here).stdout)["counts"]["listed"] == 40
     assert rows(succeed("rejects", "july", *here)) == []
     assert "outliers" in succeed("findings", "july", *here).stdout
@@ -381,7 +381,7 @@ def test_a_stack_of_another_version_is_warned_of_and_one_of_another_contract_ref
         assert warned.stderr.startswith(
             f"orchard: the stack Older is of 0.0.9, and this is {__version__}: "
         )
-        assert rows(warned)[0]["batch"] == "july"
+        assert "july" in [one["batch"] for one in rows(warned)]
         for command in (["batches"], ["status"], ["upload", "photographs/july"], ["start", "july"]):
             told = refusal(*command, "--stack", "Newer")
             assert told.startswith("the stack Newer is of 9.0.0, whose results are of contract 2")
