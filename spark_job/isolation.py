@@ -139,7 +139,7 @@ class IsolatedDecoder:
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "spark_job.isolation", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "spark_job.isolation", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # On a cluster this package lies in a zip that only this process has on its path.

@@ -49,7 +49,7 @@ class _Worker:
         self.pipe, theirs = Pipe()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "spark_job.engines.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "spark_job.engines.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # out of reach of a terminal's Ctrl-C

@@ -106,10 +106,11 @@ def identical_pairs(members: Members) -> Pairs:
     return Pairs(first[others], home[others], none.astype(np.float32), none.astype(np.uint8))
 
 
-def near_pairs(neighbours: Neighbours, copies: Copies) -> Pairs:
+def near_pairs(neighbours: Neighbours, copies: Copies) -> tuple[Pairs, int]:
     """Pairs of an image at home and a neighbour that is nearly the same, the closest first.
 
-    Of the same two images one pair is enough, and of a cell at most `MOST_PAIRS`.
+    Of the same two images one pair is enough, and of a cell at most `MOST_PAIRS`; how many more
+    there are is returned beside them.
     """
     image, rank = np.nonzero(copies.near)
     first, second = neighbours.of[image], neighbours.place[image, rank]
@@ -118,10 +119,11 @@ def near_pairs(neighbours: Neighbours, copies: Copies) -> Pairs:
     distance = neighbours.distance[image, rank]
     chosen = once[np.argsort(distance[once], kind="stable")][:MOST_PAIRS]
     bits = copies.bits[image, rank]
-    return Pairs(first[chosen], second[chosen], distance[chosen], bits[chosen])
+    pairs = Pairs(first[chosen], second[chosen], distance[chosen], bits[chosen])
+    return pairs, len(once) - len(chosen)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Copy:
     """An image of a group of copies.
 

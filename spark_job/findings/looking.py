@@ -14,7 +14,7 @@ from spark_job.findings import schemas
 from spark_job.findings.duplicates import MANY, find_copies, identical_pairs, near_pairs
 from spark_job.findings.members import Members, members_schema
 from spark_job.findings.neighbours import KEPT, find_neighbours
-from spark_job.findings.outliers import GREY, histogram, unlikeness
+from spark_job.findings.outliers import GREY, MOST_OUTLIERS, histogram, unlikeness
 from spark_job.findings.selection import USUAL, farthest_first
 from spark_job.findings.streams import read_stream, write_streams
 from spark_job.findings.votes import count_votes
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from spark_job.findings.votes import Votes
     from spark_job.objects import Folder
 
-MOST = 1_000
-"""Suspects, and outliers of each kind, that a cell tells of."""
+MOST_SUSPECTS = 10_000
+"""Suspects that a cell tells of, as many as there are in their table."""
 
 SHOWN = 8
 """Typical images, and least typical ones, of each label."""
@@ -41,7 +41,7 @@ KINDS = ("identical", "near", "suspects", "unlike", "grey", "candidates", "typic
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell, or one of several pieces of a large one: images whose number leaves `piece`."""
+    """A cell, or one of several pieces of a large one: every so many images, from `piece` on."""
 
     number: int
     piece: int = 0
@@ -63,6 +63,8 @@ class Looked:
         ones, those whose label is contradicted, and those without colour.
     scores
         Histogram of how unlike they are.
+    left_out
+        Pairs of nearly identical ones that were too many to be told of.
     right, asked
         Of the neighbours of the queries at home: how many are among the nearest of all, and how
         many there are.
@@ -77,6 +79,7 @@ class Looked:
     contradicted: int
     grey: int
     scores: NDArray[np.int64]
+    left_out: int
     right: int
     asked: int
 
@@ -118,11 +121,12 @@ class LookingPass:
 
     def __call__(self, number: int, _attempt: Attempt) -> Looked:
         """Look at cell number `number` of those."""
-        members = self._read(self.cells[number])
+        whole, members = self._read(self.cells[number])
         neighbours = find_neighbours(members)
         copies = find_copies(members, neighbours)
         votes = count_votes(members, neighbours, copies)
         scores = unlikeness(members, neighbours)
+        near, left_out = near_pairs(neighbours, copies)
         token = secrets.token_hex(8)
         file = f"{self.folder}/neighbours/{tables.attempt_name(number, token)}"
         if len(neighbours.of):
@@ -132,8 +136,9 @@ class LookingPass:
             self.work,
             found,
             [
-                _pairs_table(members, identical_pairs(members)),
-                _pairs_table(members, near_pairs(neighbours, copies)),
+                # Of all pieces, or copies in two of them would not be found: the first tells.
+                _pairs_table(whole, identical_pairs(whole)),
+                _pairs_table(members, near),
                 _suspects_table(members, neighbours, votes),
                 _unlike_table(members, neighbours, scores),
                 _grey_table(members, neighbours),
@@ -153,21 +158,24 @@ class LookingPass:
             contradicted=int(votes.contradicted.sum()),
             grey=int((members.chroma[neighbours.of] < GREY).sum()),
             scores=histogram(scores),
+            left_out=left_out,
             right=right,
             asked=asked,
         )
 
-    def _read(self, cell: Cell) -> Members:
+    def _read(self, cell: Cell) -> tuple[Members, Members]:
+        """All members of a cell, for its first piece and for none else; and those of the piece."""
         found = [members_schema(self.axes).empty_table()]
         for group in self.placed:
             start, end = group.start[cell.number], group.start[cell.number + 1]
             if group.members[cell.number]:
                 found.append(read_stream(self.work, group.file, start, end))
-        joined = pa.concat_tables(found)
-        if cell.pieces > 1:
-            rows = joined["row"].to_numpy()
-            joined = joined.filter(pa.array(rows % cell.pieces == cell.piece))
-        return Members.of(joined.combine_chunks())
+        joined = pa.concat_tables(found).combine_chunks()
+        whole = Members.of(joined.slice(0, len(joined) if cell.piece == 0 else 0))
+        if cell.pieces == 1:
+            return whole, whole
+        every = np.arange(len(joined)) % cell.pieces
+        return whole, Members.of(joined.filter(pa.array(every == cell.piece)))
 
     def _recall(self, members: Members, neighbours: Neighbours) -> tuple[int, int]:
         rows = members.row[neighbours.of]
@@ -269,7 +277,7 @@ def _suspects_table(members: Members, neighbours: Neighbours, votes: Votes) -> p
         voters.append(members.path[places[agree]].tolist())
         distances.append(float(neighbours.distance[one, ranks[agree][0]]))
     distance, margin = np.array(distances), votes.margin[image]
-    order = np.lexsort((members.row[neighbours.of[image]], distance, -margin))[:MOST]
+    order = np.lexsort((members.row[neighbours.of[image]], distance, -margin))[:MOST_SUSPECTS]
     image, of = image[order], neighbours.of[image[order]]
     columns = {
         "path": pa.array(members.path[of], pa.string()),
@@ -289,7 +297,7 @@ def _unlike_table(
     members: Members, neighbours: Neighbours, scores: NDArray[np.float64]
 ) -> pa.Table:
     """The images that are most unlike the others."""
-    image = np.lexsort((members.row[neighbours.of], -scores))[:MOST]
+    image = np.lexsort((members.row[neighbours.of], -scores))[:MOST_OUTLIERS]
     return _with_nearest(members, neighbours, image).append_column("score", pa.array(scores[image]))
 
 
@@ -297,7 +305,7 @@ def _grey_table(members: Members, neighbours: Neighbours) -> pa.Table:
     """The images without colour; of many, the ones with the least."""
     chroma = members.chroma[neighbours.of].astype(np.float64)
     grey = np.flatnonzero(chroma < GREY)
-    image = grey[np.lexsort((members.row[neighbours.of[grey]], chroma[grey]))][:MOST]
+    image = grey[np.lexsort((members.row[neighbours.of[grey]], chroma[grey]))][:MOST_OUTLIERS]
     return _with_nearest(members, neighbours, image).append_column("score", pa.array(chroma[image]))
 
 

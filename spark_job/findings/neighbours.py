@@ -51,7 +51,7 @@ class Neighbours:
 def find_neighbours(members: Members) -> Neighbours:
     """Find the neighbours of the images at home among all members."""
     of = np.flatnonzero(members.home)
-    most = min(SEARCHED, len(members) - 1)
+    most = max(0, min(SEARCHED, len(members) - 1))
     place = np.empty((len(of), most), np.intp)
     squared = np.empty((len(of), most), np.float32)
     if not most:

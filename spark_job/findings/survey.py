@@ -30,7 +30,7 @@ from spark_job.findings.duplicates import (
     group,
 )
 from spark_job.findings.labels import LabelSums
-from spark_job.findings.looking import KINDS, SHOWN, Cell, LookingPass
+from spark_job.findings.looking import KINDS, MOST_SUSPECTS, SHOWN, Cell, LookingPass
 from spark_job.findings.members import LARGEST, SAMPLE, count_cells, find_centres
 from spark_job.findings.neighbours import KEPT, SEARCHED
 from spark_job.findings.outliers import (
@@ -74,9 +74,6 @@ SAMPLE_FILES = 64
 
 QUERIES = 200
 """Images of which all neighbours are looked for, to find how many the cells miss."""
-
-MOST_LISTED = 10_000
-"""Most suspects in their table."""
 
 MOST_COPIES = 100_000
 """Most pairs of copies of either kind that are joined to groups."""
@@ -312,7 +309,7 @@ def _duplicates(found: _Found, images: int) -> tuple[pa.Table, dict[str, Any]]:
     near = sum(one.near for one in found.looked)
     frames = sum(one.frames for one in found.looked) > FRAMES * images
     pairs: list[tuple[Copy, Copy, float, int]] = []
-    left_out = 0
+    left_out = 0 if frames else sum(one.left_out for one in found.looked)
     for kind in ("identical",) if frames else ("identical", "near"):
         before = len(pairs)
         for table in found.tables(kind):
@@ -320,27 +317,25 @@ def _duplicates(found: _Found, images: int) -> tuple[pa.Table, dict[str, Any]]:
             left_out += max(0, len(table) - room)
             pairs += [_pair(row) for row in table.slice(0, room).to_pylist()]
     groups = group(pairs)
-    identical = [one for one in groups if one.is_identical]
+    pure = sum(one.is_identical for one in groups)
+    contents = _identical_contents(groups)
     rows = [row for number, one in enumerate(groups) for row in _group_rows(number, one)]
     counts = {
-        "identical": _identical_images(groups),
-        "identical_groups": len(identical),
+        "identical": sum(contents),
+        "identical_groups": len(contents),
         "near": near,
         "near_share": near / images,
-        "near_groups": None if frames else len(groups) - len(identical),
+        "near_groups": None if frames else len(groups) - pure,
         "duplicates_listed": len(rows),
         "duplicates_left_out": left_out,
     }
     return pa.Table.from_pylist(rows, schemas.DUPLICATES), counts
 
 
-def _identical_images(groups: list[Group]) -> int:
-    """Images of groups of either kind that share their content with another one."""
-    total = 0
-    for one in groups:
-        counts = Counter(image.sha256 for image in one.images)
-        total += sum(count for count in counts.values() if count > 1)
-    return total
+def _identical_contents(groups: list[Group]) -> list[int]:
+    """How many images each content has that several have, in groups of either kind."""
+    counts = [Counter(image.sha256 for image in one.images) for one in groups]
+    return [images for one in counts for images in one.values() if images > 1]
 
 
 def _pair(row: dict[str, Any]) -> tuple[Copy, Copy, float, int]:
@@ -369,7 +364,7 @@ def _group_rows(number: int, one: Group) -> Iterator[dict[str, Any]]:
 
 def _suspects(found: _Found) -> pa.Table:
     rows = found.best(
-        "suspects", lambda row: (-row["margin"], row["distance"], row["path"]), MOST_LISTED
+        "suspects", lambda row: (-row["margin"], row["distance"], row["path"]), MOST_SUSPECTS
     )
     ranked = [row | {"rank": rank} for rank, row in enumerate(rows, 1)]
     return pa.Table.from_pylist(ranked, schemas.SUSPECTS)
@@ -441,7 +436,7 @@ def _typical(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An image that may be an outlier for one or more reasons, the rarest first."""
+    """An image that may be an outlier for one or more reasons."""
 
     path: str
     label: str | None
@@ -451,11 +446,16 @@ class _Candidate:
     nearest: str | None
     distance: float | None
 
+    @property
+    def stands_out(self) -> bool:
+        """Whether it is more than one of the most unlike, of which there are always some."""
+        return self.z >= Z or self.reasons != [UNLIKE]
+
 
 def _outliers(found: Survey, far: Far) -> tuple[pa.Table, int]:
     """The table of outliers, and how many of them stand out.
 
-    Images are ranked by how many of the batch are as far off in the same way.
+    Those come first; images are ranked by how many of the batch are as far off in the same way.
     """
     images = found.card.images
     median, deviation = median_and_deviation(found.scores)
@@ -463,15 +463,20 @@ def _outliers(found: Survey, far: Far) -> tuple[pa.Table, int]:
     for rank, row in enumerate(found.unlike, 1):
         z = modified_z(row["score"], median, deviation)
         _add(candidates, row, UNLIKE, rank / images, z)
+    unnamed = 0
     if found.all_grey <= RARE * images:
+        unnamed += found.all_grey - len(found.grey)
         for row in found.grey:
             _add(candidates, row, NO_COLOUR, found.all_grey / images)
     if far.all <= RARE * images:
+        unnamed += far.all - len(far.images)
         for rank, one in enumerate(far.images, 1):
             _add(candidates, {"path": one.path, "label": one.label}, FAR, rank / images)
-    ranked = sorted(candidates.values(), key=lambda one: (one.share, -one.z, one.path))
-    standing_out = [one for one in ranked if one.z >= Z or one.reasons != [UNLIKE]]
-    most = min(MOST_OUTLIERS, max(LEAST_OUTLIERS, int(OUTLIERS_SHARE * images), len(standing_out)))
+    ranked = sorted(
+        candidates.values(), key=lambda one: (not one.stands_out, one.share, -one.z, one.path)
+    )
+    standing_out = sum(one.stands_out for one in ranked)
+    most = min(MOST_OUTLIERS, max(LEAST_OUTLIERS, int(OUTLIERS_SHARE * images), standing_out))
     rows = [
         {
             "rank": rank,
@@ -485,7 +490,7 @@ def _outliers(found: Survey, far: Far) -> tuple[pa.Table, int]:
         }
         for rank, one in enumerate(ranked[:most], 1)
     ]
-    return pa.Table.from_pylist(rows, schemas.OUTLIERS), len(standing_out)
+    return pa.Table.from_pylist(rows, schemas.OUTLIERS), standing_out + unnamed
 
 
 def _add(

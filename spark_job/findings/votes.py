@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from spark_job.findings.neighbours import Neighbours
 
 FEWEST = 3
-"""Votes below which nothing is concluded."""
+"""Votes below which nothing is concluded, of all and of the winner's: where most labels have one
+or two images, some other label nearly always has a vote."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Votes:
     @property
     def contradicted(self) -> NDArray[np.bool_]:
         """Whether more neighbours vote for one other label than for the image's own, [h]."""
-        return self.decided & (self.for_winner > self.for_own)
+        more = (self.for_winner > self.for_own) & (self.for_winner >= FEWEST)
+        return self.decided & more
 
     @property
     def margin(self) -> NDArray[np.float64]:

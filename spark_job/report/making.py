@@ -105,7 +105,7 @@ def write_report(
         Where it could not be made; the message says why.
     """
     target = "" if to is None else str(to.absolute())
-    command = [sys.executable, "-m", "spark_job.report.making", output.uri, batch, run]
+    command = [sys.executable, "-P", "-m", "spark_job.report.making", output.uri, batch, run]
     seconds = SECONDS if pictures else SECONDS_WITHOUT
     try:
         ended = subprocess.run(

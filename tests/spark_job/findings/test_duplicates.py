@@ -59,7 +59,8 @@ def test_copies_among_the_neighbours_are_told() -> None:
     assert copies.identical[0].tolist() == [True, False, False, False, False]
     assert copies.near[0].tolist() == [False, True, False, False, False]
     assert copies.bits[0, :2].tolist() == [0, 3]
-    pairs = near_pairs(found, copies)
+    pairs, left_out = near_pairs(found, copies)
+    assert left_out == 0
     told = sorted(sorted(pair) for pair in zip(pairs.first, pairs.second, strict=True))
     assert told == [[0, 2], [1, 2]]
     same = identical_pairs(cell)
@@ -72,11 +73,12 @@ def test_of_very_many_pairs_the_closest_are_told(monkeypatch: pytest.MonkeyPatch
     cell = members(points, phash=np.zeros(40, np.int64))
     found = find_neighbours(cell)
     copies = find_copies(cell, found)
-    every = near_pairs(found, copies)
+    every, _ = near_pairs(found, copies)
     monkeypatch.setattr(duplicates, "MOST_PAIRS", 9)
-    few = near_pairs(found, copies)
+    few, left_out = near_pairs(found, copies)
     assert len(every.first) > 100
     assert np.array_equal(few.distance, np.sort(every.distance)[:9])
+    assert left_out == len(every.first) - 9
 
 
 def test_only_images_at_home_are_held_against_each_others_content() -> None:

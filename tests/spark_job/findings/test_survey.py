@@ -191,6 +191,34 @@ def test_outliers_say_why_and_the_rarest_come_first(batch: Batch) -> None:
     assert found.column("outliers", "rank") == list(range(1, 21))
 
 
+def test_what_stands_out_comes_before_what_is_only_the_most_unlike(batch: Batch) -> None:
+    for row in batch.rows[60:74]:
+        row["chroma"] = 0.5
+    far = Far(tuple(FarImage(row["path"], "H", 0.9) for row in batch.rows[300:312]), 15)
+    found = batch.look(far)
+    rows = found.tables["outliers"].to_pylist()
+    reasons = [row["reason"] for row in rows]
+    standing = [row["reason"] != "unlike the others" or row["z"] >= 2.5 for row in rows]
+    assert standing == sorted(standing, reverse=True)
+    assert sum("without colour" in reason for reason in reasons) == 14
+    assert sum("far outside the model" in reason for reason in reasons) == 12
+    usual = sum(row["z"] >= 2.5 for row in rows if row["reason"] == "unlike the others")
+    assert found.card.outliers == 14 + 15 + usual, "those that are too many to be named, too"
+
+
+def test_a_content_counts_whichever_group_it_is_in(batch: Batch) -> None:
+    copied(batch, [(0, 1)])
+    copied(batch, [(0, 2)], apart=0.01)
+    found = batch.look()
+    assert (found.card.identical, found.card.identical_groups) == (2, 1)
+
+
+def test_labels_of_one_image_each_are_no_mistakes(batch: Batch) -> None:
+    for number, row in enumerate(batch.rows):
+        row["label"] = f"L{number}"
+    assert batch.look().card.suspects == 0
+
+
 def test_what_is_usual_in_a_batch_is_no_reason(batch: Batch) -> None:
     for row in batch.rows[:40]:
         row["chroma"] = 0.0
@@ -236,12 +264,23 @@ def test_a_cell_with_too_many_members_is_searched_in_pieces(
     assert found.column("labels", "n") == [40] * 8
 
 
+def test_copies_are_found_in_whichever_pieces_they_are(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(batch, [(0, target) for target in range(1, 12)])
+    monkeypatch.setattr(room, "LARGEST", 100)
+    found = batch.look()
+    assert found.card.cells == 4
+    assert (found.card.identical, found.card.identical_groups) == (12, 1)
+    assert found.column("duplicates", "keep").count(True) == 1
+
+
 def test_what_is_held_and_listed_is_bounded(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     copied(batch, [(n, n + 1) for n in range(0, 60, 2)])
     for row in batch.rows[::4]:
         row["label"] = "Z"
     monkeypatch.setattr(room, "MOST_COPIES", 10)
-    monkeypatch.setattr(room, "MOST_LISTED", 5)
+    monkeypatch.setattr(room, "MOST_SUSPECTS", 5)
     found = batch.look()
     assert found.card.duplicates_listed == len(found.tables["duplicates"]) == 20
     assert found.card.duplicates_left_out == 20
