@@ -207,10 +207,11 @@ def test_what_came_of_it_is_read_with_the_words_that_a_folder_here_takes(
     assert json.loads(succeed("show", "july", "--json", *here).stdout)["counts"]["listed"] == 40
     assert rows(succeed("rejects", "july", *here)) == []
     assert "outliers" in succeed("findings", "july", *here).stdout
-    assert succeed("sql", "select count(*) as n from vectors", *here).stdout == "n\n40\n"
+    counted = "select count(*) as n from vectors where batch = 'july'"
+    assert succeed("sql", counted, *here).stdout == "n\n40\n"
     picture = next((place / "photographs/july/fruit 1").iterdir())
     assert "/runs/july.1/report.html" in succeed("report", "july", *here).stdout
-    nearest = rows(succeed("search", str(picture), "--number", "1", *here))
+    nearest = rows(succeed("search", str(picture), "--number", "1", "--batch", "july", *here))
     assert [one["path"] for one in nearest] == [f"fruit 1/{picture.name}"]
     built = succeed("models", "build", "--batches", "july", "--variance", "0.5", *here).stdout
     assert built.strip() in succeed("models", "list", *here).stdout
