@@ -65,7 +65,7 @@ def render(results: Results, view: View, gallery: Gallery | None) -> str:
     receipt, card = results.receipt, results.receipt.findings
     uris = {} if gallery is None else gallery.uris
     keys = {path: f"p{number}" for number, path in enumerate(uris)}
-    return environment.get_template(TEMPLATE).render(
+    page = environment.get_template(TEMPLATE).render(
         receipt=receipt,
         card=card,
         titles=dict(SECTIONS),
@@ -81,6 +81,7 @@ def render(results: Results, view: View, gallery: Gallery | None) -> str:
         uris=uris,
         spectrum=spectrum(results.shares, receipt.model.k),
         mapped=len(results.points.path),
+        places=results.points.places,
         map_data=map_data(results.points, results.shares, dict(_flagged(results)), keys),
         named=lambda label: NO_LABEL if label is None else label,
         counted=counted,
@@ -88,6 +89,12 @@ def render(results: Results, view: View, gallery: Gallery | None) -> str:
         script=Markup(script),  # noqa: S704, of this package
         script_hash=_hash(f"\n{script}\n"),
     )
+    return page.replace("\r", "&#13;")  # which else a browser takes for a line's end
+
+
+def map_size(results: Results) -> int:
+    """Tell how much of the page the map's points take."""
+    return len(map_data(results.points, results.shares, dict(_flagged(results)), {}))
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
