@@ -122,7 +122,8 @@ def make_gallery(
             if full or monotonic() > end:
                 gallery.left += len(some) + sum(1 for _ in waiting)
                 break
-            for one, uri in zip(some, pool.map(lambda one: _make(images, one), some), strict=True):
+            made = pool.map(lambda one: make_picture(images, one), some)
+            for one, uri in zip(some, made, strict=True):
                 if uri is None:
                     gallery.missing += one.expected
                 elif size + len(uri) <= most_bytes:
@@ -148,8 +149,11 @@ def _cut_short_files_too() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _make(images: Folder, wanted: Wanted) -> str | None:
-    """Make a data URI of a picture; None where it cannot be had."""
+def make_picture(images: Folder, wanted: Wanted) -> str | None:
+    """Make a data URI of a picture; None where it cannot be had.
+
+    Threads may make many, of which `DECODERS` are decoded at a time.
+    """
     try:
         content = images.read(wanted.path, limit=MAX_BYTES)
         with _DECODING:
