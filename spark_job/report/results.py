@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from spark_job import contract, tables
+from spark_job.corrections import read_kept
 from spark_job.errors import UsageError
 from spark_job.models import ModelCard, read_card
 from spark_job.ranged import RangedFile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from spark_job.corrections import Corrections
     from spark_job.objects import Folder
 
 MAPPED = 25_000
@@ -84,6 +86,8 @@ class Results:
         asked for.
     points
         For the map.
+    corrections
+        That the run was made with; None where there were none, or it did not keep them.
     """
 
     receipt: RunReceipt
@@ -92,6 +96,7 @@ class Results:
     rejects: list[dict[str, Any]]
     findings: dict[str, list[dict[str, Any]]]
     points: MapPoints
+    corrections: Corrections | None = None
 
 
 def read_results(output: Folder, batch: str, run: str) -> Results:
@@ -113,6 +118,7 @@ def read_results(output: Folder, batch: str, run: str) -> Results:
         rejects=list(_rejects(folder / contract.REJECTS)),
         findings=_findings(folder / contract.FINDINGS),
         points=_points(folder / contract.VECTORS),
+        corrections=read_kept(folder),
     )
 
 

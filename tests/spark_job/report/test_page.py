@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from base64 import b64encode, urlsafe_b64encode
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from spark_job.corrections import LONGEST_LABEL, UNFIT, read_corrections
 from spark_job.dollars import Dollars
 from spark_job.objects import open_folder
 from spark_job.receipts import Counts
@@ -27,7 +29,9 @@ from tests.spark_job.report.made_up import receipt, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
+    from spark_job.corrections import Corrections
     from spark_job.objects import Folder
     from spark_job.report.pictures import Wanted
 
@@ -140,6 +144,41 @@ def test_of_more_images_the_map_shows_some() -> None:
     found = results(MAPPED + 5_000, 20)
     assert len(found.points.path) == MAPPED
     assert f"{MAPPED:,} of {MAPPED + 5_000:,} are shown, spread evenly" in page(found)
+
+
+def corrections(tmp_path: Path, n: int) -> Corrections:
+    file = tmp_path / "c.csv"
+    lines = [f'"it\'s <{number}>.jpg",drop,' for number in range(n)]
+    file.write_text("\n".join(["path,action,label", "Lemon/1.jpg,relabel,Lime", *lines]))
+    return read_corrections(str(file))
+
+
+def test_it_begins_with_the_corrections_that_the_run_was_made_with(tmp_path: Path) -> None:
+    """Else the next run's, saved here, would undo them: it takes one file."""
+    found = replace(results(20, 2), corrections=corrections(tmp_path, 1))
+    made = page(found)
+    assert "This run was made with 2 corrections, which this page begins with" in made
+    [applied] = re.findall(r"data-applied='(.*?)'", made)
+    assert json.loads(unescape(applied)) == [["Lemon/1.jpg", "Lime"], ["it's <0>.jpg", None]]
+    assert "made with" not in page(results(20, 2))
+
+
+def test_where_it_cannot_begin_with_them_it_says_what_to_do(tmp_path: Path) -> None:
+    found = results(20, 2)
+    made = page(replace(found, corrections=corrections(tmp_path, 20_000)))
+    assert "data-applied='[]'" in made
+    assert "This run was made with 20,001 corrections, too many to be marked here." in made
+    assert len(made) < 1_000_000
+    counts = replace(found.receipt.counts, relabelled=1)
+    of_before = replace(found.receipt, counts=counts, settings={"corrections": "s3://b/<1>.csv"})
+    made = page(replace(found, receipt=of_before))
+    assert "was made with corrections, which it did not keep." in made
+    assert "<code>s3://b/&lt;1&gt;.csv</code>" in made
+
+
+def test_labels_are_refused_by_the_jobs_own_rule() -> None:
+    made = page(results(20, 2))
+    assert f'data-longest-label="{LONGEST_LABEL}" data-unfit="{UNFIT}"' in made
 
 
 class Elements(HTMLParser):
