@@ -23,8 +23,17 @@ _OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 """Where everything goes that is no data."""
 
-_SEPARATORS = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_SEPARATORS = {ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
 """What would end a cell or a line inside of it."""
+
+_CONTROLS = {
+    number: f"\\x{number:02x}"
+    for number in (*range(0x20), *range(0x7F, 0xA0))
+    if chr(number) not in "\t\n"
+}
+"""What a terminal obeys and does not show: it is written out, as names of files may have it."""
+
+_IN_CELLS = _CONTROLS | _SEPARATORS
 
 _BLOCK = 1_000
 """Lines that are written at a time."""
@@ -68,7 +77,7 @@ def write_table(
     """
     if not is_terminal():
         lines = (
-            "\t".join(cell.translate(_SEPARATORS) for cell in row) for row in chain([columns], rows)
+            "\t".join(cell.translate(_IN_CELLS) for cell in row) for row in chain([columns], rows)
         )
         while block := list(islice(lines, _BLOCK)):
             typer.echo("\n".join(block))
@@ -78,13 +87,13 @@ def write_table(
         right = name in numbers
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(cell.translate(_CONTROLS)) for cell in row))
     _OUT.print(table)
 
 
 def say(text: str) -> None:
     """Tell a person something, on stderr."""
-    ERR.print(text, markup=False, soft_wrap=True)
+    ERR.print(text.translate(_CONTROLS), markup=False, soft_wrap=True)
 
 
 def ask(question: str) -> bool:
@@ -95,7 +104,8 @@ def ask(question: str) -> bool:
     UsageError
         Where nobody can answer.
     """
-    ERR.print(f"{question} [y/N] ", end="", markup=False, soft_wrap=True)
+    told = question.translate(_CONTROLS)
+    ERR.print(f"{told} [y/N] ", end="", markup=False, soft_wrap=True)
     answer = sys.stdin.readline()
     if not answer:
         say("")

@@ -7,7 +7,6 @@ different models different lengths: a column that a run lacks is null, and lists
 
 from __future__ import annotations
 
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,6 +18,7 @@ from spark_job import contract
 from spark_job.errors import JobError, UsageError
 from spark_job.lineage import READS
 from spark_job.pointers import BatchPointer, read_pointer
+from spark_job.ranged import RangedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,7 +140,7 @@ class Tables:
         if one.folder.is_local:
             path, where = f"{one.folder.uri}/{entry.name}", fs.LocalFileSystem()
             return kind.make_fragment(path, filesystem=where, partition_expression=of)
-        file = pa.PythonFile(_RemoteFile(one.folder, entry, self.failures), mode="r")
+        file = pa.PythonFile(RangedFile(one.folder, entry, self.failures), mode="r")
         return kind.make_fragment(file, partition_expression=of)
 
 
@@ -183,56 +183,6 @@ def find_run(root: Folder, batch: str, run: str, started: str = "") -> Published
             if table is not None:
                 files.setdefault(table, []).append(entry)
     return PublishedRun(batch, run, started, folder, files)
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file that is not on this machine, of which ranges are read as Arrow asks for them.
-
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    entry
-        The file.
-    failures
-        Where what goes wrong is kept.
-    """
-
-    def __init__(self, folder: Folder, entry: Entry, failures: list[Exception]) -> None:
-        self._folder = folder
-        self._entry = entry
-        self._failures = failures
-        self._at = 0
-
-    def close(self) -> None:
-        """Stay open: Arrow closes a file after each pass, and may begin another."""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._entry.bytes or 0}
-        self._at = start[whence] + offset
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, (self._entry.bytes or 0) - self._at)
-        length = left if size < 0 else min(size, left)
-        if not length:
-            return b""
-        try:
-            content = self._folder.read_range(self._entry.name, self._at, length)
-        except Exception as error:
-            self._failures.append(error)
-            raise
-        self._at += len(content)
-        return content
 
 
 def _unified(table: str, schemas: Sequence[tuple[str, Any]]) -> Any:

@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from orchard.searching import most_common_label
 from spark_job.errors import RejectedImageError, UsageError
 from spark_job.lineage import READS
-from spark_job.objects import FileTooLargeError, open_folder
-from spark_job.reading import MAX_BYTES
+from spark_job.objects import open_folder
+from spark_job.report.pictures import Wanted, make_picture
 from spark_job.report.thumbnails import thumbnail
 from spark_job.settings import JobSettings
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchard.searching import Neighbour
-    from spark_job.objects import Folder
     from spark_job.receipts import RunReceipt
 
 TEMPLATE: Final = "search_page.html.jinja"
@@ -94,11 +93,10 @@ def render(
     folders = {run.batch: open_folder(run.images) for run in runs}
     limits = {run.batch: run.settings.get("max_pixels", JobSettings.max_pixels) for run in runs}
     with ThreadPoolExecutor(READS) as pool:
-        contents = pool.map(lambda one: _read(folders[one.batch], one.path), neighbours)
-        figures = [
-            Figure(_shown(found, limits[one.batch]), one)
-            for found, one in zip(contents, neighbours, strict=True)
-        ]
+        wanted = [Wanted(one.path, SIDE, limits[one.batch]) for one in neighbours]
+        # Within the pool, so that no more files are held than are read at a time.
+        uris = pool.map(make_picture, [folders[one.batch] for one in neighbours], wanted)
+        figures = [Figure(uri, one) for uri, one in zip(uris, neighbours, strict=True)]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -108,27 +106,17 @@ def render(
     )
     return environment.get_template(TEMPLATE).render(
         photo=photo.rpartition("/")[2],
-        query=_shown(content, JobSettings.max_pixels),
+        query=_shown(content),
         figures=figures,
         common=most_common_label(neighbours),
         no_label=NO_LABEL,
     )
 
 
-def _read(images: Folder, path: str) -> bytes | None:
-    """Read a picture of a batch, if it is still to be had."""
+def _shown(content: bytes) -> str | None:
+    """Make a data URI of the picture that was searched for."""
     try:
-        return images.read(path, limit=MAX_BYTES)
-    except (OSError, FileTooLargeError):
-        return None
-
-
-def _shown(content: bytes | None, max_pixels: int) -> str | None:
-    """Make a data URI of a thumbnail, if there is one."""
-    if content is None:
-        return None
-    try:
-        small = thumbnail(content, SIDE, max_pixels=max_pixels)
-    except RejectedImageError:  # another file lies there by now
+        small = thumbnail(content, SIDE)
+    except RejectedImageError:
         return None
     return f"data:image/webp;base64,{base64.b64encode(small).decode()}"

@@ -2,7 +2,8 @@
 
 A CSV with the columns ``path``, ``action`` and ``label``, as one saves it from a report. The action
 ``drop`` takes an image out of the listing; ``relabel`` lists it under another label than that of
-its folder. No file is moved or changed, and paths stay as they are.
+its folder. No file is moved or changed, and paths stay as they are. A run keeps those that it was
+given, and its report begins with them, as the next run takes one file.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from spark_job import contract
 from spark_job.errors import UsageError
 from spark_job.objects import BusyError, read_file
 
 if TYPE_CHECKING:
     from spark_job.listing import Listing
+    from spark_job.objects import Folder
 
 LOGGER = logging.getLogger("orchard")
 
@@ -58,6 +61,15 @@ class Corrections:
     def __len__(self) -> int:
         """Count the images."""
         return len(self.paths)
+
+    def to_csv(self) -> bytes:
+        """Write them down as `read_corrections` reads them."""
+        labels = self.labels.cast(pa.string())
+        actions = pc.if_else(labels.is_valid(), RELABEL, DROP)
+        file = pa.BufferOutputStream()
+        csv.write_csv(pa.table([self.paths, actions, labels], names=COLUMNS), file)
+        content: bytes = file.getvalue().to_pybytes()
+        return content
 
 
 def read_corrections(uri: str) -> Corrections:
@@ -103,6 +115,13 @@ def read_corrections(uri: str) -> Corrections:
     said = pc.if_else(drops, pa.scalar(None, pa.string()), labels)
     paths = rows["path"].combine_chunks()
     return Corrections(uri, paths, said.combine_chunks().dictionary_encode())
+
+
+def read_kept(run: Folder) -> Corrections | None:
+    """Read the corrections that a run was given, in its folder; None where there are none."""
+    if contract.CORRECTIONS_FILE not in run.files():
+        return None
+    return read_corrections(f"{run.uri}/{contract.CORRECTIONS_FILE}")
 
 
 def correct(listing: Listing, corrections: Corrections) -> Listing:

@@ -512,6 +512,8 @@ class _Work:
         results.write(contract.MOMENTS_FILE, moments.to_bytes(ids, contents))
         write_variance(results, model.pca)
         write_parts(results, featurized.receipts)
+        if self.corrections is not None:
+            results.write(contract.CORRECTIONS_FILE, self.corrections.to_csv())
 
     def _receipt(self, featurized: _Featurized, model: ModelReceipt) -> RunReceipt:
         engine = self.engine.receipt()

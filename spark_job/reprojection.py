@@ -235,7 +235,8 @@ def _copy(
     kept = [f"{contract.FEATURES}/{name}" for name in names]
     kept += [f"{contract.REJECTS}/{name}" for name in (folder / contract.REJECTS).files()]
     kept += [contract.MOMENTS_FILE, contract.PARTS_FILE]
-    kept += [name for name in folder.files() if name == contract.SAMPLE_FILE]
+    sometimes = (contract.SAMPLE_FILE, contract.CORRECTIONS_FILE)
+    kept += [name for name in folder.files() if name in sometimes]
     # What is like what does not depend on the model, but for which images lie far outside of it.
     findings = (folder / contract.FINDINGS).entries()
     kept += sorted(f"{contract.FINDINGS}/{entry.name}" for entry in findings)

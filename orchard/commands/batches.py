@@ -37,6 +37,7 @@ FILES = (
     contract.MOMENTS_FILE,
     contract.PARTS_FILE,
     contract.VECTORS_FILE,
+    contract.CORRECTIONS_FILE,
     contract.REPORT,
     contract.RUN,
 )

@@ -6,6 +6,7 @@
 | `view` | what of them stands on the page, section by section |
 | `pictures`, `thumbnails` | the pictures, within limits of time and size |
 | `verdict` | whether the batch is fine, in a sentence |
+| `fitting` | how much of all this goes into 5 MB |
 | `page`, and the folder of this name | words, HTML, style and script |
 | `making` | the child process that makes it |
 """

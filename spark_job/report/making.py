@@ -23,10 +23,9 @@ from spark_job import contract
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError
 from spark_job.objects import open_folder
-from spark_job.report.page import render
-from spark_job.report.pictures import MOST_SECONDS, make_gallery
+from spark_job.report.fitting import fit
+from spark_job.report.pictures import MOST_SECONDS
 from spark_job.report.results import read_results
-from spark_job.report.view import View
 
 if TYPE_CHECKING:
     from spark_job.objects import Folder
@@ -112,7 +111,8 @@ def write_report(
             [*command, "pictures" if pictures else contract.NONE, target],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # a name may be told that is no text
             timeout=seconds,
             check=False,
             # On a cluster this package lies in a zip that only this process has on its path.
@@ -123,7 +123,10 @@ def write_report(
     except OSError as error:
         raise JobError(str(error)) from error
     if ended.returncode == 0:
-        return Made(**json.loads(ended.stdout.splitlines()[-1]))
+        try:
+            return Made(**json.loads(ended.stdout.splitlines()[-1]))
+        except (ValueError, IndexError, TypeError) as error:
+            raise JobError("its process did not say where the report is") from error
     if ended.returncode == -signal.SIGKILL:
         raise JobError("its process was killed, most likely for want of memory")
     if ended.returncode < 0:
@@ -161,11 +164,7 @@ def report_after(output: Folder, batch: str, run: str) -> str | None:
 def _make(output: Folder, batch: str, run: str, *, pictures: bool) -> tuple[str, int, int]:
     """Make a page; it, the number of pictures on it, and of those that were not to be had."""
     results = read_results(output, batch, run)
-    view = View.of(results)
-    gallery = None
-    if pictures:
-        gallery = make_gallery(open_folder(results.receipt.images), view.wanted(results))
-    page = render(results, view, gallery)
+    page, gallery = fit(results, open_folder(results.receipt.images) if pictures else None)
     return page, *((0, 0) if gallery is None else (len(gallery.uris), gallery.missing))
 
 

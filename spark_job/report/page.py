@@ -11,6 +11,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from spark_job.accounting import in_words, with_dots
+from spark_job.corrections import LONGEST_LABEL, UNFIT
 from spark_job.report.verdict import judge_batch
 from spark_job.report.view import VOTERS, View, map_data, spectrum
 
@@ -39,6 +40,9 @@ SECTIONS: Final = (
     ("map", "Map"),
 )
 
+MOST_APPLIED: Final = 200_000
+"""Bytes of corrections, as a CSV, that the page begins with."""
+
 FOUND: Final = ("suspects", "duplicates", "outliers", "selection", "labels")
 """Those that a run without findings has not."""
 
@@ -65,7 +69,7 @@ def render(results: Results, view: View, gallery: Gallery | None) -> str:
     receipt, card = results.receipt, results.receipt.findings
     uris = {} if gallery is None else gallery.uris
     keys = {path: f"p{number}" for number, path in enumerate(uris)}
-    return environment.get_template(TEMPLATE).render(
+    page = environment.get_template(TEMPLATE).render(
         receipt=receipt,
         card=card,
         titles=dict(SECTIONS),
@@ -81,18 +85,39 @@ def render(results: Results, view: View, gallery: Gallery | None) -> str:
         uris=uris,
         spectrum=spectrum(results.shares, receipt.model.k),
         mapped=len(results.points.path),
+        places=results.points.places,
         map_data=map_data(results.points, results.shares, dict(_flagged(results)), keys),
+        applied=_applied(results),
+        kept=0 if results.corrections is None else len(results.corrections),
+        longest_label=LONGEST_LABEL,
+        unfit=UNFIT,
         named=lambda label: NO_LABEL if label is None else label,
         counted=counted,
         style=Markup((room / STYLE).read_text("utf-8").strip()),  # noqa: S704, of this package
         script=Markup(script),  # noqa: S704, of this package
         script_hash=_hash(f"\n{script}\n"),
     )
+    return page.replace("\r", "&#13;")  # which else a browser takes for a line's end
+
+
+def map_size(results: Results) -> int:
+    """Tell how much of the page the map's points take."""
+    return len(map_data(results.points, results.shares, dict(_flagged(results)), {}))
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:
     """Write a number with the word for it."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def _applied(results: Results) -> list[tuple[str, str | None]]:
+    """Give the run's corrections, paths and labels, unless they are too many for a page."""
+    if results.corrections is None:
+        return []
+    given = results.corrections
+    if len(given.to_csv()) > MOST_APPLIED:
+        return []
+    return list(zip(given.paths.to_pylist(), given.labels.to_pylist(), strict=True))
 
 
 def _amounts(results: Results, view: View) -> dict[str, int]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LARGE, SMALL = 160, 96
 """Pixels of the longer side: of pictures that are compared, and of those in contact sheets."""
 
-MOST_BYTES = 3_300_000
-"""Of all pictures on a page, as text in it: with all else it stays below 5 MB."""
+MOST_BYTES = 5_000_000
+"""Of a page with all that is on it; pictures have what the rest of it leaves."""
 
 MOST_SECONDS = 60.0
 """For reading and decoding them."""
@@ -86,6 +86,13 @@ class Gallery:
     missing: int = 0
     left: int = 0
 
+    def shrink(self, size: int) -> None:
+        """Leave the last pictures out, of at least that size together."""
+        while self.uris and size > 0:
+            _, uri = self.uris.popitem()
+            size -= len(uri)
+            self.left += 1
+
 
 def make_gallery(
     images: Folder,
@@ -103,7 +110,7 @@ def make_gallery(
     wanted
         Which; one that is wanted again is made once, as it was wanted first.
     seconds, most_bytes
-        The limits.
+        The limits; a picture counts as the text that it is on the page.
     """
     gallery = Gallery()
     end = monotonic() + seconds
@@ -115,7 +122,8 @@ def make_gallery(
             if full or monotonic() > end:
                 gallery.left += len(some) + sum(1 for _ in waiting)
                 break
-            for one, uri in zip(some, pool.map(lambda one: _make(images, one), some), strict=True):
+            made = pool.map(lambda one: make_picture(images, one), some)
+            for one, uri in zip(some, made, strict=True):
                 if uri is None:
                     gallery.missing += one.expected
                 elif size + len(uri) <= most_bytes:
@@ -141,8 +149,11 @@ def _cut_short_files_too() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _make(images: Folder, wanted: Wanted) -> str | None:
-    """Make a data URI of a picture; None where it cannot be had."""
+def make_picture(images: Folder, wanted: Wanted) -> str | None:
+    """Make a data URI of a picture; None where it cannot be had.
+
+    Threads may make many, of which `DECODERS` are decoded at a time.
+    """
     try:
         content = images.read(wanted.path, limit=MAX_BYTES)
         with _DECODING:

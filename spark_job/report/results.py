@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +10,10 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from spark_job import contract, tables
+from spark_job.corrections import read_kept
 from spark_job.errors import UsageError
 from spark_job.models import ModelCard, read_card
+from spark_job.ranged import RangedFile
 from spark_job.receipts import RunReceipt
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from spark_job.corrections import Corrections
     from spark_job.objects import Folder
 
 MAPPED = 25_000
 """Most images on the map, spread evenly over the batch."""
 
-MAP_FILES = 6
-"""Most files of vectors that they are taken from, 128 MB each."""
+MAP_BYTES = 800_000_000
+"""Of vectors that are read for it: from everywhere in the batch, in row groups."""
+
+MAP_GROUPS = 512
+"""Most row groups that are read; a file has them as parts, or pieces of it, were written."""
 
 AXES = 8
 """Components that the map can show."""
@@ -45,11 +50,21 @@ class MapPoints:
         [n], strings; a label may be None.
     vector
         [n, a], their first components.
+    places
+        Where in the batch, in the order of paths, they were taken from, of a batch too large to be
+        read; None where that was everywhere.
     """
 
     path: list[str]
     label: list[str | None]
     vector: NDArray[np.float32]
+    places: int | None = None
+
+    def spread(self, number: int) -> MapPoints:
+        """Take no more than so many of them, evenly."""
+        kept = spread_over(len(self.path), number)
+        paths, labels = ([some[at] for at in kept] for some in (self.path, self.label))
+        return replace(self, path=paths, label=labels, vector=self.vector[kept])
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,8 @@ class Results:
         asked for.
     points
         For the map.
+    corrections
+        That the run was made with; None where there were none, or it did not keep them.
     """
 
     receipt: RunReceipt
@@ -79,6 +96,7 @@ class Results:
     rejects: list[dict[str, Any]]
     findings: dict[str, list[dict[str, Any]]]
     points: MapPoints
+    corrections: Corrections | None = None
 
 
 def read_results(output: Folder, batch: str, run: str) -> Results:
@@ -100,6 +118,7 @@ def read_results(output: Folder, batch: str, run: str) -> Results:
         rejects=list(_rejects(folder / contract.REJECTS)),
         findings=_findings(folder / contract.FINDINGS),
         points=_points(folder / contract.VECTORS),
+        corrections=read_kept(folder),
     )
 
 
@@ -135,25 +154,38 @@ def _findings(folder: Folder) -> dict[str, list[dict[str, Any]]]:
 
 def _points(folder: Folder) -> MapPoints:
     """Read the first components of images that are spread evenly over the batch."""
-    files = folder.files()
-    if not files:
+    entries = sorted(folder.entries(), key=lambda entry: entry.name)
+    if not entries:
         raise UsageError(f"{folder.uri} has no files; restore them, or run the batch again")
-    chosen = [files[len(files) * at // MAP_FILES] for at in range(MAP_FILES)]
-    chosen = sorted(set(chosen)) if len(files) > MAP_FILES else files
+    files = [parquet.ParquetFile(RangedFile(folder, entry), pre_buffer=True) for entry in entries]
+    groups = [
+        (file, number, file.metadata.row_group(number))
+        for file in files
+        for number in range(file.num_row_groups)
+    ]
+    size = sum(group.total_byte_size for *_, group in groups)
+    most = max(1, min(MAP_GROUPS, len(groups) * MAP_BYTES // max(1, size)))
+    chosen = [groups[at] for at in spread_over(len(groups), most)]
+    rows = sum(group.num_rows for *_, group in chosen)
+    kept = spread_over(rows, MAPPED)
     paths: list[str] = []
     labels: list[str | None] = []
     vectors = []
-    for name in chosen:
-        file = parquet.ParquetFile(io.BytesIO(folder.read(name)))
-        rows = file.metadata.num_rows
-        most = MAPPED // len(chosen)
-        kept = np.unique(np.arange(min(most, rows)) * rows // max(1, min(most, rows)))
-        before = 0
-        for block in file.iter_batches(50_000, columns=["path", "label", "vector"]):
-            here = kept[(kept >= before) & (kept < before + len(block))] - before
-            table = pa.Table.from_batches([block]).take(pa.array(here))
-            paths += table["path"].to_pylist()
-            labels += table["label"].to_pylist()
-            vectors.append(tables.as_matrix(table["vector"])[:, :AXES])
-            before += len(block)
-    return MapPoints(paths, labels, np.concatenate(vectors))
+    before = 0
+    for file, number, group in chosen:
+        here = kept[(kept >= before) & (kept < before + group.num_rows)] - before
+        before += group.num_rows
+        table = file.read_row_group(number, columns=["path", "label", "vector"])
+        table = table.take(pa.array(here))
+        paths += table["path"].to_pylist()
+        labels += table["label"].to_pylist()
+        vectors.append(tables.as_matrix(table["vector"])[:, :AXES])
+    places = len(chosen) if len(chosen) < len(groups) else None
+    return MapPoints(paths, labels, np.concatenate(vectors), places)
+
+
+def spread_over(rows: int, number: int) -> NDArray[np.int64]:
+    """Choose no more than so many of some rows, evenly."""
+    some = min(rows, number)
+    chosen: NDArray[np.int64] = np.arange(some) * rows // max(1, some)
+    return chosen

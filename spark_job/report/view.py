@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spark_job.formats import UNSUPPORTED
 from spark_job.report.pictures import LARGE, MOST_PIXELS, SMALL, THUMBNAILED, Wanted
 
 if TYPE_CHECKING:
@@ -70,16 +72,24 @@ class RejectGroup:
 
 @dataclass(frozen=True)
 class Copies:
-    """A group of duplicates: its kind, the first of its images, and how many more there are."""
+    """A group of duplicates.
+
+    Attributes
+    ----------
+    kind
+        ``identical`` or ``near``.
+    images
+        The first of them, the one to keep before all others.
+    more
+        How many more there are.
+    is_contradictory
+        Whether copies of one picture have different labels, of which one is wrong.
+    """
 
     kind: str
     images: list[dict[str, Any]]
     more: int
-
-    @property
-    def is_contradictory(self) -> bool:
-        """Whether copies of one picture have different labels, of which one is wrong."""
-        return len({row["label"] for row in self.images}) > 1
+    is_contradictory: bool
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,8 @@ class View:
         Groups of duplicates in their table.
     typical, least_typical
         Pictures of each label on its contact sheet.
+    nearest_labels
+        By path, labels of what is most like an outlier, as far as they were read.
     """
 
     rejects: list[RejectGroup]
@@ -105,29 +117,37 @@ class View:
     labels: list[dict[str, Any]]
     typical: int
     least_typical: int
+    nearest_labels: dict[str, str | None]
 
     @classmethod
-    def of(cls, results: Results) -> View:
-        """Choose what stands on the page."""
+    def of(cls, results: Results, share: float = 1.0) -> View:
+        """Choose what stands on the page: of each list as much as it shows, or that share of it."""
+
+        def most(number: int) -> int:
+            return max(1, int(share * number))
+
         found = results.findings
         labels = sorted(
             found.get("labels", []),
             key=lambda row: (1.0 if row["agreeing"] is None else row["agreeing"], row["label"]),
-        )[:LABELS]
-        typical, least = next(sizes for most, *sizes in SHEET if len(labels) <= most)
+        )[: most(LABELS)]
+        sheet = next(sizes for limit, *sizes in SHEET if len(labels) <= limit)
+        typical, least = map(most, sheet)
         rows = sorted(found.get("duplicates", []), key=itemgetter("group"))
         groups = [list(group) for _, group in groupby(rows, itemgetter("group"))]
         groups.sort(key=lambda group: (group[0]["kind"] != "identical", -len(group)))
+        outliers = found.get("outliers", [])[: most(OUTLIERS)]
         return cls(
-            rejects=list(_rejects(results)),
-            suspects=found.get("suspects", [])[:SUSPECTS],
-            duplicates=[_copies(group) for group in groups[:GROUPS]],
+            rejects=list(_rejects(results, most(NAMED))),
+            suspects=found.get("suspects", [])[: most(SUSPECTS)],
+            duplicates=[_copies(group) for group in groups[: most(GROUPS)]],
             groups=len(groups),
-            outliers=found.get("outliers", [])[:OUTLIERS],
-            selection=found.get("selection", [])[:SELECTED],
+            outliers=outliers,
+            selection=found.get("selection", [])[: most(SELECTED)],
             labels=labels,
             typical=typical,
             least_typical=least,
+            nearest_labels=_labels_of({row["nearest"] for row in outliers}, results),
         )
 
     def wanted(self, results: Results) -> Iterator[Wanted]:
@@ -135,7 +155,7 @@ class View:
         compared = chain(
             *([row["path"], *row["voters"][:VOTERS]] for row in self.suspects),
             *([row["path"] for row in group.images] for group in self.duplicates),
-            *([row["path"], row["nearest"]] for row in self.outliers if row["nearest"]),
+            *(filter(None, (row["path"], row["nearest"])) for row in self.outliers),
         )
         yield from (Wanted(path, LARGE) for path in compared)
         for group in self.rejects:
@@ -152,21 +172,34 @@ class View:
         yield from (Wanted(path) for path in (*first, *spread)[:HOVERED])
 
 
-def _rejects(results: Results) -> Iterator[RejectGroup]:
-    counts = results.receipt.counts.rejects | {"unsupported-format": 0}
-    unsupported = results.receipt.counts.unsupported
-    counts["unsupported-format"] += unsupported
+def _labels_of(paths: set[str | None], results: Results) -> dict[str, str | None]:
+    """Look labels up in all that was read: of a large batch that is not every image."""
+    found = results.findings
+    known: dict[str, str | None] = dict(zip(results.points.path, results.points.label, strict=True))
+    for kind in ("suspects", "duplicates", "outliers", "selection"):
+        known |= {row["path"]: row["label"] for row in found.get(kind, [])}
+    for row in found.get("labels", []):
+        known |= dict.fromkeys((*row["typical"], *row["least_typical"]), row["label"])
+    return {path: known[path] for path in paths if path in known}
+
+
+def _rejects(results: Results, most: int) -> Iterator[RejectGroup]:
+    """Yield all reasons that were counted, with rows of those that were read."""
+    counts = Counter(results.receipt.counts.rejects)
+    counts[UNSUPPORTED] += results.receipt.counts.unsupported
     rows = sorted(results.rejects, key=lambda row: (row["reason"], row["path"]))
     by_reason = {reason: list(some) for reason, some in groupby(rows, itemgetter("reason"))}
-    for reason in sorted(by_reason, key=lambda reason: (-counts.get(reason, 0), reason)):
-        some = by_reason[reason]
-        count = max(counts.get(reason, 0), len(some))
-        yield RejectGroup(reason, count, ADVICE.get(reason, "Look at the file."), some[:NAMED])
+    counted = {reason for reason, count in counts.items() if count}
+    for reason in sorted(counted | set(by_reason), key=lambda reason: (-counts[reason], reason)):
+        some = by_reason.get(reason, [])
+        count = max(counts[reason], len(some))
+        yield RejectGroup(reason, count, ADVICE.get(reason, "Look at the file."), some[:most])
 
 
 def _copies(group: list[dict[str, Any]]) -> Copies:
     images = sorted(group, key=lambda row: (not row["keep"], row["path"]))
-    return Copies(images[0]["kind"], images[:COPIES], max(0, len(images) - COPIES))
+    more, labels = max(0, len(images) - COPIES), {row["label"] for row in images}
+    return Copies(images[0]["kind"], images[:COPIES], more, len(labels) > 1)
 
 
 def map_data(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spark_job.corrections import read_corrections
 from tests.browser.batches import IMAGE_LABEL, SCRIPT_PATH
 from tests.spark_job.jobs import run_job
 
@@ -94,6 +95,35 @@ def test_the_job_takes_what_was_marked(
     for path, (action, label) in rows.items():
         assert (labels[path] == label) if action == "relabel" else (path not in labels)
 
+    # The corrected run's page has them already, and what it saves undoes none of them.
+    page = visitor.open(again.run / "report.html")
+    assert count(page) == "3 to relabel, 3 to drop; 6 applied in this run already"
+    assert page.locator("[data-marked]").count() == 0
+    assert page.get_by_role("button", name="Clear").is_disabled()
+    page.locator("#map-search").fill("Pear/IMG_1.jpg")
+    page.locator("#map-found button").click()
+    held = page.locator("#map-detail")
+    held.get_by_role("button", name="Drop: ").click()
+    assert count(page) == "2 to relabel, 4 to drop; 5 applied in this run already"
+    held.get_by_role("button", name="Drop: ").click()
+    assert count(page).endswith("; 6 applied in this run already"), "as it was"
+    page.locator("#map-search").fill("Pear/")
+    page.locator("#map-found button").last.click()
+    held.get_by_role("button", name="Drop: ").click()
+    other = held.locator(".path").first.inner_text()
+    page.reload()
+    assert count(page) == "3 to relabel, 4 to drop; 6 applied in this run already"
+    expected = {path: label or None for path, (_, label) in rows.items()} | {other: None}
+    saved = read_corrections(str(save(page, tmp_path)))
+    found = dict(zip(saved.paths.to_pylist(), saved.labels.to_pylist(), strict=True))
+    assert found == expected
+    page.get_by_text("What is marked").click()
+    page.get_by_role("button", name="Undo: Pear/IMG_1.jpg").click()
+    page.get_by_role("button", name="Clear").click()
+    assert count(page).startswith("3 to relabel, 3 to drop; 6 applied"), "as at the beginning"
+    page.get_by_role("button", name="Bring them back").click()
+    assert count(page) == "2 to relabel, 4 to drop; 5 applied in this run already"
+
 
 def test_a_mark_shows_wherever_its_picture_stands(reported: Reported, visitor: Visitor) -> None:
     page = visitor.open(reported.page)
@@ -168,5 +198,49 @@ def test_what_is_no_label_is_refused(synthetic: Reported, visitor: Visitor) -> N
     field.fill(IMAGE_LABEL)
     field.press("Enter")
     assert count(page) == "1 to relabel"
-    field.press("Escape")
+    field.fill("")
+    field.press("Enter")
     assert count(page) == ""
+
+
+def test_escape_leaves_what_was_marked_before(synthetic: Reported, visitor: Visitor) -> None:
+    page = visitor.open(synthetic.page)
+    path = "Pear/IMG_1.jpg"
+    page.get_by_role("button", name=f"Relabel to Banana: {path}").click()
+    for typed in ("", "Quince", "a/b"):
+        page.get_by_role("button", name=f"Other label: {path}").first.click()
+        field = page.get_by_label(f"Another label for {path}").first
+        field.press_sequentially(typed)
+        field.press("Escape")
+        assert field.is_hidden()
+        assert count(page) == "1 to relabel"
+        assert set(pressed(page, f"Relabel to Banana: {path}")) == {"true"}
+
+
+UNFIT = ["x" * 201, "two&#10;lines", "a bell&#7;", "  ", "a/b"]
+
+
+@pytest.mark.parametrize("label", UNFIT)
+def test_a_label_that_the_job_refuses_is_not_offered(
+    synthetic: Reported, visitor: Visitor, tmp_path: Path, label: str
+) -> None:
+    whole = synthetic.page.read_text("utf-8")
+    marks = '<div class="marks" data-path="Pear/IMG_1.jpg" data-label="Pear" data-suggested="{}">'
+    assert marks.format("Banana") in whole
+    changed = tmp_path / "report.html"
+    changed.write_text(whole.replace(marks.format("Banana"), marks.format(label)), "utf-8")
+    page = visitor.open(changed)
+    box = page.locator("#suspects .marks").and_(page.locator('[data-path="Pear/IMG_1.jpg"]'))
+    assert box.get_by_role("button").all_inner_texts() == ["Drop", "Relabel"]
+
+
+def test_a_carriage_return_in_a_path_is_saved_as_one(
+    synthetic: Reported, visitor: Visitor, tmp_path: Path
+) -> None:
+    whole = synthetic.page.read_text("utf-8")
+    changed = tmp_path / "report.html"
+    changed.write_text(whole.replace("Pear/IMG_1.jpg", "Pear/IMG&#13;1.jpg"), "utf-8")
+    page = visitor.open(changed)
+    page.locator("#suspects .card", has_text="Pear/IMG").get_by_role("button", name="Drop").click()
+    file = save(page, tmp_path)
+    assert read_corrections(str(file)).paths.to_pylist() == ["Pear/IMG\r1.jpg"]

@@ -10,6 +10,8 @@ import resource
 import shlex
 import shutil
 from html.parser import HTMLParser
+from threading import Lock
+from time import sleep
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +25,9 @@ from orchard.commands import search
 from orchard.search_page import render
 from orchard.searching import Neighbour, find_nearest, find_space, most_common_label
 from spark_job import contract, lineage, tables
-from spark_job.objects import open_folder
+from spark_job.objects import LocalFolder, open_folder
+from spark_job.report import pictures
+from spark_job.report.thumbnails import thumbnail
 from tests.orchard.command import orchard, refusal, rows, start, succeed
 from tests.spark_job.jobs import run_job
 from tests.spark_job.photographs import encoded, fruit, plant
@@ -350,6 +354,40 @@ class TestThePage:
         page = Page(render("p.jpg", photo.read_bytes(), found, [type(run)(**moved)]))
         assert [image["alt"] for image in page.images[1:]] == ["Plum: 0.jpg"]
         assert page.text.count("the picture cannot be reached") == 2
+
+    def test_no_more_files_are_held_than_are_read_at_a_time(
+        self, root: Folder, photo: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else a thousand photographs of 4 MB are 4 GB."""
+        [run] = find_space(root, ["monday"]).runs
+        images = root / "images"
+        images.write("0.jpg", photo.read_bytes())
+        there = type(run)(**{**run.__dict__, "images": images.uri})
+        lock, held, most = Lock(), 0, 0
+        read, make = LocalFolder.read, thumbnail
+
+        def reading(self: LocalFolder, name: str, *, limit: int | None = None) -> bytes:
+            nonlocal held, most
+            with lock:
+                held += 1
+                most = max(most, held)
+            return read(self, name, limit=limit)
+
+        def making(content: bytes, side: int, *, max_pixels: int) -> bytes:
+            nonlocal held
+            sleep(0.002)
+            made = make(content, side, max_pixels=max_pixels)
+            with lock:
+                held -= 1
+            return made
+
+        monkeypatch.setattr(LocalFolder, "read", reading)
+        monkeypatch.setattr(pictures, "thumbnail", making)
+        found = [Neighbour(n, "monday", "0.jpg", "Plum") for n in range(20 * lineage.READS)]
+        page = Page(render("p.jpg", photo.read_bytes(), found, [there]))
+        assert len(page.images) == 1 + len(found)
+        assert held == 0
+        assert 1 < most <= lineage.READS
 
     def test_pictures_in_s3_are_reached(self, root: Folder, photo: Path, bucket: str) -> None:
         images = open_folder(f"s3://{bucket}/pictures")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_job import contract
 from spark_job import listing as listings
-from spark_job.corrections import LONGEST_LABEL, correct, read_corrections
+from spark_job.corrections import LONGEST_LABEL, correct, read_corrections, read_kept
 from spark_job.errors import UsageError
 from spark_job.listing import list_images, read_manifest, read_part, write_listing
 from spark_job.objects import open_folder
@@ -94,6 +95,16 @@ def test_any_text_comes_back_as_it_was_written(
     found = read_corrections(uri)
     expected = {path: label if label.strip() else None for path, label in said.items()}
     assert dict(zip(found.paths.to_pylist(), found.labels.to_pylist(), strict=True)) == expected
+    run = open_folder(str(tmp_path_factory.getbasetemp() / "run"))
+    run.write(contract.CORRECTIONS_FILE, found.to_csv())
+    kept = read_kept(run)
+    assert kept is not None
+    assert dict(zip(kept.paths.to_pylist(), kept.labels.to_pylist(), strict=True)) == expected
+
+
+def test_a_run_that_was_given_none_keeps_none(folder: Folder) -> None:
+    folder.write("run.json", b"{}")
+    assert read_kept(folder) is None
 
 
 def test_columns_may_stand_in_any_order_and_beside_others(folder: Folder, tmp_path: Path) -> None:

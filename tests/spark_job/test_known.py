@@ -218,6 +218,8 @@ def test_what_is_known_has_the_labels_that_are_listed_now(batch: Batch) -> None:
     assert "1 dropped, 3 relabelled" in summarize(receipt)
     without = batch.run(**LIMITS)
     assert told(without.counts) == (10, 0, 7, 2, 1), "corrections hold for the run they are given"
+    runs = [batch.output / "results/b/runs" / one.run for one in (receipt, without)]
+    assert [(run / "corrections.csv").exists() for run in runs] == [True, False]
     assert {row["path"]: row["label"] for row in batch.table("features")} == {
         path: row["label"] for path, row in before.items()
     }

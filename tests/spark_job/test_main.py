@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 
+from spark_job.corrections import read_corrections
 from tests.spark_job.jobs import (
     REPOSITORY,
     Job,
@@ -113,6 +114,11 @@ def test_corrections_that_a_spreadsheet_saved(few: Path, tmp_path: Path, engine:
     assert "corrected   1 dropped, 1 relabelled" in job.out
     assert "1 of 3 corrections" in job.err
     assert job.receipt["settings"]["corrections"] == str(file)
+    kept, given = (read_corrections(str(one)) for one in (job.run / "corrections.csv", file))
+    assert kept.paths.equals(given.paths)
+    assert kept.labels.equals(given.labels)
+    page = (job.run / "report.html").read_text("utf-8")
+    assert "made with 3 corrections, which this page begins with" in page
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def test_the_new_run_has_the_old_ones_features_and_vectors_of_the_other_model(
     output: Folder,
 ) -> None:
     old, model = two_spaces(output)
+    run_folder(output, old).write(contract.CORRECTIONS_FILE, b"path,action,label\n")
     before = files(run_folder(output, old))
     receipt = reproject(output)
     pointer = runs.read_published(output, "apples")
@@ -78,6 +79,7 @@ def test_the_new_run_has_the_old_ones_features_and_vectors_of_the_other_model(
     same = {name for name in after if after[name] == before[name]}
     assert {name.partition("/")[0] for name in same} == {
         *("features", "rejects", "moments.npz", "sample.npz", "parts.parquet"),
+        "corrections.csv",
     }
     stored = read_model(output / contract.models_folder(EXTRACTOR), model)
     found = vectors(run_folder(output, receipt))

@@ -1,9 +1,18 @@
 // ---- what a person marks: to relabel, or to drop; saved as a CSV of corrections
 
-const corrections = new Map(); // path -> {action, label}
+// The run's own corrections are marked from the start: the next run takes one file.
+const applied = new Map(JSON.parse(document.body.dataset.applied).map(
+  ([path, label]) => [path, label === null ? { action: "drop", label: "" } : { action: "relabel", label }],
+));
+const corrections = new Map(applied); // path -> {action, label}
 const key = `orchard ${batch} ${document.body.dataset.run}`;
 try {
-  for (const [path, one] of JSON.parse(localStorage.getItem(key) || "[]")) corrections.set(path, one);
+  const kept = JSON.parse(localStorage.getItem(key) || "null");
+  if (kept) {
+    const marked = new Map(kept);
+    corrections.clear();
+    for (const [path, one] of marked) corrections.set(path, one);
+  }
 } catch { /* not kept, or of something else */ }
 const remember = () => {
   try { localStorage.setItem(key, JSON.stringify([...corrections])); } catch { /* not kept */ }
@@ -17,9 +26,13 @@ for (const shot of document.querySelectorAll(".shot[data-path]")) {
 }
 const updates = new Map(); // path -> functions that show its state in its controls
 
+const isSame = (one, other) => one?.action === other?.action && one?.label === other?.label;
+const isApplied = (path) => applied.has(path) && isSame(corrections.get(path), applied.get(path));
+const isChanged = () => corrections.size !== applied.size || [...applied.keys()].some((path) => !isApplied(path));
+
 const showMark = (shot) => {
   const known = corrections.get(shot.dataset.path);
-  if (known) shot.dataset.marked = known.action;
+  if (known && !isApplied(shot.dataset.path)) shot.dataset.marked = known.action;
   else delete shot.dataset.marked;
 };
 const showState = (path) => {
@@ -30,7 +43,9 @@ const showState = (path) => {
 const inWords = () => {
   const drops = [...corrections.values()].filter((one) => one.action === "drop").length;
   const others = corrections.size - drops;
-  return [others ? `${others} to relabel` : "", drops ? `${drops} to drop` : ""].filter(Boolean).join(", ");
+  const before = [...corrections.keys()].filter(isApplied).length;
+  const told = [others ? `${others} to relabel` : "", drops ? `${drops} to drop` : ""].filter(Boolean).join(", ");
+  return told + (before ? `; ${before} applied in this run already` : "");
 };
 
 const listed = byId("corrections-list"), cleared = [];
@@ -42,7 +57,8 @@ const showCorrections = () => {
   bar.hidden = corrections.size === 0 && cleared.length === 0;
   byId("corrections-count").textContent = inWords() || "Nothing is marked";
   byId("corrections-save").disabled = corrections.size === 0;
-  byId("corrections-clear").textContent = corrections.size || !cleared.length ? "Clear" : "Bring them back";
+  byId("corrections-clear").textContent = isChanged() || !cleared.length ? "Clear" : "Bring them back";
+  byId("corrections-clear").disabled = !isChanged() && !cleared.length;
   listed.replaceChildren(...sorted().map(([path, { action, label }]) => make(
     "li",
     {},
@@ -51,13 +67,14 @@ const showCorrections = () => {
       mark(path, null);
       (listed.children[Math.min(next, listed.children.length - 1)]?.firstChild || byId("main")).focus();
     }, { "aria-label": `Undo: ${path}` }),
-    make("span", {}, action === "drop" ? `drop ${path}` : `relabel ${path} to ${label}`),
+    make("span", {}, (action === "drop" ? `drop ${path}` : `relabel ${path} to ${label}`) + (isApplied(path) ? " (applied already)" : "")),
   )));
 };
 
-// Mark one picture, or none of it where `action` is null.
+// Mark one picture, or take its mark back where `action` is null: first to what is applied already.
 const mark = (path, action, label = "") => {
   if (action) corrections.set(path, { action, label });
+  else if (applied.has(path) && !isApplied(path)) corrections.set(path, applied.get(path));
   else corrections.delete(path);
   cleared.length = 0;
   remember();
@@ -70,11 +87,15 @@ const isMarked = (path, action, label = "") => {
   return known?.action === action && known.label === label;
 };
 
-const LONGEST_LABEL = 200;
+// The job's own rule: it refuses a file in which one label is another.
+const LONGEST_LABEL = Number(document.body.dataset.longestLabel);
+const UNFIT = new RegExp(document.body.dataset.unfit, "u");
+const isFit = (label) => Boolean(label?.trim()) && !UNFIT.test(label) && [...label].length <= LONGEST_LABEL;
 
 // Put the controls of one picture into a box that names it.
 const addMarks = (box) => {
-  const { path, label, suggested } = box.dataset;
+  const { path, label } = box.dataset;
+  const suggested = isFit(box.dataset.suggested) ? box.dataset.suggested : "";
   const shown = [];
   const toggle = (text, action, value, kind) => {
     const one = button(text, () => {
@@ -96,11 +117,18 @@ const addMarks = (box) => {
     open.setAttribute("aria-expanded", String(!field.hidden));
     if (!field.hidden) field.focus();
   }, { "aria-label": `${suggested ? "Other label" : "Relabel"}: ${path}`, "aria-expanded": "false" });
+  // The label that the field shows: another one than is suggested, or applied already.
+  const other = () => {
+    const known = corrections.get(path);
+    return known?.action === "relabel" && known.label !== suggested && !isApplied(path) ? known.label : "";
+  };
   const take = () => {
     const wanted = field.value.trim();
-    field.setCustomValidity(/[/\p{Cc}]/u.test(wanted) ? "A label has neither slashes nor control characters." : "");
+    if (wanted === other()) return;
+    field.setCustomValidity(UNFIT.test(wanted) ? "A label has neither slashes nor control characters." : "");
     if (!field.reportValidity()) return;
-    if (wanted && wanted !== label) mark(path, "relabel", wanted);
+    const before = applied.get(path);
+    if (wanted && (wanted !== label || wanted === before?.label)) mark(path, "relabel", wanted);
     else if (corrections.get(path)?.action === "relabel") mark(path, null);
   };
   field.addEventListener("change", take);
@@ -109,18 +137,17 @@ const addMarks = (box) => {
     if (event.key !== "Escape") return;
     event.preventDefault(); // a dialog stays open
     event.stopPropagation();
-    field.value = "";
-    take();
-    field.hidden = true;
-    open.setAttribute("aria-expanded", "false");
+    field.value = other(); // as it was
+    field.setCustomValidity("");
+    field.hidden = !field.value;
+    open.setAttribute("aria-expanded", String(!field.hidden));
     open.focus();
   });
   box.append(open, field);
   shown.push(() => {
-    const known = corrections.get(path);
-    const other = known?.action === "relabel" && known.label !== suggested ? known.label : "";
-    if (document.activeElement !== field || other) field.value = other;
-    if (other || document.activeElement !== field) field.hidden = !other;
+    const known = other();
+    if (document.activeElement !== field || known) field.value = known;
+    if (known || document.activeElement !== field) field.hidden = !known;
     open.setAttribute("aria-expanded", String(!field.hidden));
   });
 
@@ -153,13 +180,12 @@ for (const path of corrections.keys()) showState(path);
 showCorrections();
 
 byId("corrections-clear").addEventListener("click", () => {
-  const before = corrections.size ? [...corrections] : [];
-  const back = cleared.splice(0);
+  const before = [...corrections], back = cleared.splice(0);
+  if (isChanged()) cleared.push(...before);
   corrections.clear();
-  for (const [path, one] of back) corrections.set(path, one);
-  cleared.push(...before);
+  for (const [path, one] of back.length ? back : applied) corrections.set(path, one);
   remember();
-  for (const [path] of [...before, ...back]) showState(path);
+  for (const path of new Map([...before, ...back, ...applied]).keys()) showState(path);
   showCorrections();
   announce(inWords() || "Nothing is marked");
 });

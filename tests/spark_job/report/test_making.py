@@ -137,6 +137,28 @@ def test_where_its_pictures_are_to_blame_it_is_made_without_them(
 
 
 @pytest.mark.parametrize("run", ["local"], indirect=True)
+@pytest.mark.parametrize(
+    "what", ["print('no JSON'); os._exit(0)", "os._exit(0)", "print(7, flush=True); os._exit(0)"]
+)
+def test_a_child_that_does_not_say_what_it_made_is_an_error_of_its_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.syspath_prepend(accident(tmp_path, what, "page.render"))
+    with pytest.raises(JobError, match="its process did not say where the report is"):
+        write_report(run.output, BATCH, run.name)
+
+
+@pytest.mark.parametrize("run", ["local"], indirect=True)
+def test_what_a_child_says_need_not_be_text(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = "os.write(2, b'the file \\xff\\xfe is none'); os._exit(1)"
+    monkeypatch.syspath_prepend(accident(tmp_path, what, "page.render"))
+    with pytest.raises(JobError, match="the file \ufffd\ufffd is none"):
+        write_report(run.output, BATCH, run.name)
+
+
+@pytest.mark.parametrize("run", ["local"], indirect=True)
 def test_where_it_cannot_be_made_at_all_a_warning_says_why_and_what_to_do(
     run: Run,
     tmp_path: Path,

@@ -10,7 +10,7 @@ import pytest
 from spark_job import contract, tables
 from spark_job.objects import open_folder
 from spark_job.report import results as room
-from spark_job.report.results import AXES, read_results
+from spark_job.report.results import AXES, MapPoints, read_results
 from tests.spark_job.published import publish_batch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_of_a_small_run_every_image_is_on_the_map(output: Folder) -> None:
     assert found.findings == {}
 
 
-def test_of_a_large_one_images_are_taken_evenly_from_few_files(
+def test_of_a_large_one_images_are_taken_evenly_from_all_files(
     output: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipt = publish_batch(output, BATCH, 12)
@@ -57,17 +57,31 @@ def test_of_a_large_one_images_are_taken_evenly_from_few_files(
     (folder / contract.VECTORS).clear()
     for part in range(9):
         write_vectors(folder, part, 1000)
-    monkeypatch.setattr(room, "MAPPED", 300)
-    monkeypatch.setattr(room, "MAP_FILES", 3)
+    monkeypatch.setattr(room, "MAPPED", 900)
     points = read_results(output, BATCH, receipt.run).points
-    assert len(points.path) == 300
-    assert points.vector.shape == (300, AXES)
-    for number, part in enumerate((0, 3, 6)):
+    assert points.places is None
+    _require_even(points, list(range(9)))
+    monkeypatch.setattr(room, "MAPPED", 300)
+    monkeypatch.setattr(room, "MAP_GROUPS", 3)
+    points = read_results(output, BATCH, receipt.run).points
+    assert points.places == 3
+    _require_even(points, [0, 3, 6])
+    monkeypatch.setattr(room, "MAP_BYTES", 1)
+    points = read_results(output, BATCH, receipt.run).points
+    assert points.places == 1
+    assert set(points.vector[:, 0]) == {0}
+
+
+def _require_even(points: MapPoints, parts: list[int]) -> None:
+    """Every tenth row of these parts alone, each with its own vector."""
+    n = 100 * len(parts)
+    assert points.vector.shape == (n, AXES)
+    for number, part in enumerate(parts):
         rows = points.vector[100 * number : 100 * (number + 1)]
         assert (rows[:, 0] == part).all()
         assert rows[:, 1].tolist() == list(range(0, 1000, 10))
     names = [f"L/{part:.0f}-{row:06.0f}.jpg" for part, row in points.vector[:, :2]]
-    assert points.path == names, "each with its own vector"
+    assert points.path == names
 
 
 def test_of_very_many_rejects_the_first_are_read(

@@ -142,6 +142,13 @@ class TestOrder:
         rows[1]["label"] = "Pear"
         assert View.of(_with(found, duplicates=rows)).duplicates[0].is_contradictory
 
+    def test_so_are_those_of_which_only_one_that_is_not_shown_differs(self) -> None:
+        found = results(30, 2)
+        rows = [row | {"group": 0, "label": "Plum"} for row in _copies(found)]
+        shown = {row["path"] for row in View.of(_with(found, duplicates=rows)).duplicates[0].images}
+        next(row for row in rows if row["path"] not in shown)["label"] = "Pear"
+        assert View.of(_with(found, duplicates=rows)).duplicates[0].is_contradictory
+
     def test_the_most_doubted_labels_come_first(self) -> None:
         found = results(300, 4)
         table = [
@@ -199,6 +206,14 @@ class TestWantedPictures:
         shown |= {path for row in view.labels for path in row["least_typical"]}
         shown |= {row["path"] for group in view.rejects for row in group.rows}
         assert shown <= wanted
+
+    def test_an_outlier_that_nothing_is_like_is_shown_too(self) -> None:
+        found = results(500, 4)
+        rows = [row | {"nearest": None} for row in found.findings["outliers"]]
+        only = _with(found, **{kind: [] for kind in found.findings} | {"outliers": rows})
+        only = replace(only, rejects=[], points=replace(only.points, path=[], label=[]))
+        wanted = [one.path for one in View.of(only).wanted(only)]
+        assert wanted == [row["path"] for row in rows[:OUTLIERS]]
 
     def test_only_rejects_of_which_something_can_be_seen_are_decoded(self) -> None:
         found = results(100, 2)
