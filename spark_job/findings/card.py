@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from spark_job.findings.labels import MOST_LABELS
+
 
 @dataclass(frozen=True)
 class FindingsCard:
@@ -33,7 +35,7 @@ class FindingsCard:
         Images in the order to be looked at, and the cosine distance within which the last of them
         lies from those before it.
     labels
-        Labels that are told of.
+        Labels that are told of: of more than `labels.MOST_LABELS` only the first so many.
     cells
         Parts that the batch was searched in.
     recall
@@ -61,6 +63,11 @@ class FindingsCard:
     recall: float
     seconds: float
     parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def labels_in_words(card: FindingsCard) -> str:
+    """Say how many labels there are, as far as they were told apart."""
+    return _counted(card.labels, "label") + (" or more" if card.labels >= MOST_LABELS else "")
 
 
 def in_words(card: FindingsCard) -> str:

@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 from spark_job.accounting import in_words, with_dots
 from spark_job.corrections import LONGEST_LABEL, UNFIT
+from spark_job.findings.card import labels_in_words
+from spark_job.findings.looking import MOST_SUSPECTS
+from spark_job.findings.outliers import MOST_OUTLIERS
 from spark_job.report.verdict import judge_batch
 from spark_job.report.view import VOTERS, View, map_data, spectrum
 
@@ -72,6 +75,8 @@ def render(results: Results, view: View, gallery: Gallery | None) -> str:
     page = environment.get_template(TEMPLATE).render(
         receipt=receipt,
         card=card,
+        labels=None if card is None else labels_in_words(card),
+        listed=_listed(results),
         titles=dict(SECTIONS),
         sections=[name for name, _ in SECTIONS if card is not None or name not in FOUND],
         amounts=_amounts(results, view),
@@ -118,6 +123,17 @@ def _applied(results: Results) -> list[tuple[str, str | None]]:
     if len(given.to_csv()) > MOST_APPLIED:
         return []
     return list(zip(given.paths.to_pylist(), given.labels.to_pylist(), strict=True))
+
+
+def _listed(results: Results) -> dict[str, int]:
+    """How many rows the tables have that do not name all there are."""
+    card = results.receipt.findings
+    if card is None:
+        return {}
+    return {
+        "suspects": min(card.suspects, MOST_SUSPECTS),
+        "outliers": min(card.outliers, MOST_OUTLIERS),
+    }
 
 
 def _amounts(results: Results, view: View) -> dict[str, int]:

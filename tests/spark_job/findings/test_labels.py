@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_job.findings import labels as room
+from spark_job.findings.card import FindingsCard, labels_in_words
 from spark_job.findings.labels import LabelSums
 from tests.spark_job.findings.cells import directions
 
@@ -81,3 +82,9 @@ def test_without_labels_there_is_nothing_to_tell() -> None:
     sums = LabelSums.of([None] * 40, POINTS)
     assert sums.names == []
     assert len(sums.spread) == len(sums.nearest()[0]) == 0
+
+
+@pytest.mark.parametrize(("labels", "told"), [(1, "1 label"), (1_000, "1,000 labels or more")])
+def test_of_too_many_labels_it_is_said_that_there_may_be_more(labels: int, told: str) -> None:
+    card = FindingsCard(9, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 9, 0.1, labels, 1, 1.0, 0.1)
+    assert labels_in_words(card) == told
