@@ -48,10 +48,14 @@ READ_TIMEOUT = 20
 """Seconds to wait for a connection, and for an answer or more of it; S3 begins in a tenth."""
 
 WRITE_TIMEOUT = 120
-"""Seconds to wait for the answer to a write, its sending included: 5 MB on a slow line."""
+"""Seconds to wait for the answer to a write, its sending included, as for all such times here."""
+
+SLOWEST = 25_000
+"""Bytes a second that a line brings at least of a file that is sent in one piece: a larger one has
+more time for it."""
 
 WHOLE_TIMEOUT = 600
-"""Seconds for one request in all."""
+"""Seconds for one request in all, if a write has no more."""
 
 LIST_AT_ONCE = 1000
 """Objects per listing request, which is S3's own limit."""
@@ -300,45 +304,76 @@ class S3Folder(Folder):
 
         patiently(put)
 
-    def write_checked(self, name: str, content: bytes) -> None:
+    def write_checked(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write the file `name` in one request, with its SHA-256.
 
         S3 refuses what it did not receive so, and keeps the checksum for `sha256_of`. In one piece,
         the ETag is the content's MD5 too, unless a key of KMS encrypts it.
+
+        Parameters
+        ----------
+        name, content
+            What.
+        new
+            Write it only where there is no such file.
+
+        Raises
+        ------
+        ConflictError
+            Where there is one; it may be of this very request, whose first answer was lost.
         """
         import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        store = _store(self.bucket, _write_timeout(len(content)), checksums=True)
+        mode: Any = "create" if new else "overwrite"
 
         def put() -> None:
             with _as_os_errors():
                 try:
-                    store = _store(self.bucket, WRITE_TIMEOUT, checksums=True)
-                    obstore.put(store, self._key(name), content, use_multipart=False)
+                    obstore.put(store, self._key(name), content, mode=mode, use_multipart=False)
                 except ValueError:  # a key that the store's library cannot name
-                    self._put_odd(name, content)
+                    self._put_odd(name, content, new=new)
+                except (AlreadyExistsError, PreconditionError) as error:
+                    self._settle(name, error)
 
         patiently(put)
 
-    def _put_odd(self, name: str, content: bytes) -> None:
-        with _boto3_as_os_errors():
-            _client().put_object(
-                Bucket=self.bucket, Key=self._key(name), Body=content, ChecksumAlgorithm="SHA256"
-            )
+    def _put_odd(self, name: str, content: bytes, *, new: bool = False) -> None:
+        condition = {"IfNoneMatch": "*"} if new else {}
+        try:
+            with _boto3_as_os_errors():
+                _client().put_object(
+                    Bucket=self.bucket,
+                    Key=self._key(name),
+                    Body=content,
+                    ChecksumAlgorithm="SHA256",
+                    **condition,
+                )
+        except ChangedError as error:
+            self._settle(name, error)
+
+    def _settle(self, name: str, refusal: Exception) -> None:
+        """Raise why a file could not be created: it is there, or another write came to nothing."""
+        try:
+            self._head(name)
+        except FileNotFoundError:
+            raise ServerError(_in_s3s_words(str(refusal))) from refusal
+        raise ConflictError(f"{self.uri}/{name} is there already") from refusal
 
     def sha256_of(self, name: str) -> str | None:
         """Ask for the SHA-256, in hexadecimal, of a file that was written with it; else None."""
+        checksum = patiently(lambda: self._head(name)).get("ChecksumSHA256")
+        # Of a file in several parts it is one of their checksums, and says so.
+        if checksum is None or "-" in checksum:
+            return None
+        return b64decode(checksum).hex()
 
-        def look() -> str | None:
-            with _boto3_as_os_errors():
-                found = _client().head_object(
-                    Bucket=self.bucket, Key=self._key(name), ChecksumMode="ENABLED"
-                )
-            checksum = found.get("ChecksumSHA256")
-            # Of a file in several parts it is one of their checksums, and says so.
-            if checksum is None or "-" in checksum:
-                return None
-            return b64decode(checksum).hex()
-
-        return patiently(look)
+    def _head(self, name: str) -> Any:
+        with _boto3_as_os_errors():
+            return _client().head_object(
+                Bucket=self.bucket, Key=self._key(name), ChecksumMode="ENABLED"
+            )
 
     def copy(self, name: str, target: Folder, target_name: str) -> None:
         """Copy a file on the server's side."""
@@ -544,6 +579,14 @@ def _in_s3s_words(text: str) -> str:
     return f"{found[1]}: {found[2]}" if found else text.partition("\n")[0]
 
 
+def _write_timeout(size: int) -> int:
+    """Seconds for a write in one piece: of a few lengths, for each has a connection of its own."""
+    seconds = WRITE_TIMEOUT
+    while seconds * SLOWEST < size:
+        seconds *= 2
+    return seconds
+
+
 def _store(bucket: str, timeout: int, *, checksums: bool = False) -> S3Store:
     """Connect to a bucket, once per process, however many threads ask for it."""
     with _CONNECTING:
@@ -571,7 +614,7 @@ def _connected(bucket: str, timeout: int, checksums: bool) -> S3Store:
         client_options={
             "connect_timeout": f"{CONNECT_TIMEOUT}s",
             "read_timeout": f"{timeout}s",
-            "timeout": f"{WHOLE_TIMEOUT}s",
+            "timeout": f"{max(WHOLE_TIMEOUT, timeout)}s",
             "allow_http": bool(endpoint and endpoint.startswith("http:")),
         },
         retry_config={"max_retries": 0},
