@@ -9,11 +9,12 @@ from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import SpooledTemporaryFile
-from threading import Lock
+from threading import RLock
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -56,6 +57,10 @@ more time for it."""
 
 WHOLE_TIMEOUT = 600
 """Seconds for one request in all, if a write has no more."""
+
+GOOD_FOR = timedelta(minutes=10)
+"""For how long credentials of a profile are used before the profile is asked for them again: it
+gives none that expire sooner, for it renews them ten minutes before."""
 
 LIST_AT_ONCE = 1000
 """Objects per listing request, which is S3's own limit."""
@@ -589,7 +594,7 @@ def _write_timeout(size: int) -> int:
 
 def _store(bucket: str, timeout: int, *, checksums: bool = False) -> S3Store:
     """Connect to a bucket, once per process, however many threads ask for it."""
-    with _CONNECTING:
+    with CONNECTING:
         return _connected(bucket, timeout, checksums)
 
 
@@ -634,12 +639,28 @@ def _has_profile() -> bool:
     return "AWS_ACCESS_KEY_ID" not in os.environ and any(Path(file).is_file() for file in files)
 
 
+@lru_cache
+def _signed_in() -> Any:
+    import boto3
+
+    return boto3.Session(region_name=os.environ.get("AWS_REGION"))
+
+
+def aws_session() -> Any:
+    """Sign in once per process: a profile may ask a person for a code each time that one does.
+
+    Whoever makes a client of it holds `CONNECTING`.
+    """
+    with CONNECTING:
+        return _signed_in()
+
+
 def _credentials() -> Any:
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
-        return Boto3CredentialProvider()
+        return Boto3CredentialProvider(aws_session(), ttl=GOOD_FOR)
     except (BotoCoreError, ValueError) as error:
         raise UsageError(
             f"the AWS configuration gives no credentials ({error}); check AWS_PROFILE, or sign in"
@@ -650,11 +671,10 @@ def _region(bucket: str, endpoint: str | None) -> str:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region or endpoint:
         return region or "us-east-1"
-    import boto3
 
     def look() -> str:
         with _boto3_as_os_errors():
-            session = boto3.Session()
+            session = aws_session()
             client = session.client(
                 "s3", region_name=session.region_name or "us-east-1", config=_configuration()
             )
@@ -673,17 +693,17 @@ def _region(bucket: str, endpoint: str | None) -> str:
 
 def _client() -> Any:
     """Connect with boto3, for keys that obstore cannot name."""
-    with _CONNECTING:
+    with CONNECTING:
         return _connected_client()
 
 
 @lru_cache
 def _connected_client() -> Any:
-    import boto3
-
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION")  # which boto3 does not know, and AWS' command line does
-    return boto3.client("s3", region_name=region, endpoint_url=endpoint, config=_configuration())
+    return aws_session().client(
+        "s3", region_name=region, endpoint_url=endpoint, config=_configuration()
+    )
 
 
 def _configuration() -> Any:
@@ -696,4 +716,5 @@ def _configuration() -> Any:
     )
 
 
-_CONNECTING = Lock()
+CONNECTING = RLock()
+"""Held while a session or a client is made, which boto3 does not do in two threads at once."""

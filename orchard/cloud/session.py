@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from spark_job.errors import JobError, UnavailableError, UsageError
-from spark_job.s3 import EXPIRED, THROTTLED
+from spark_job.s3 import CONNECTING, EXPIRED, THROTTLED, aws_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +46,7 @@ def find_region() -> str:
         Where none is chosen.
     """
     with in_sentences("find the AWS region"):
-        region = _session().region_name
+        region = os.environ.get("AWS_REGION") or aws_session().region_name
     if region is None:
         raise UsageError("no AWS region is chosen; set AWS_REGION, or give your profile one")
     return str(region)
@@ -55,7 +54,7 @@ def find_region() -> str:
 
 def client(service: str) -> Any:
     """Connect to a service in the region that is chosen, once per process."""
-    with _CONNECTING:
+    with CONNECTING:
         return _connected(service, find_region())
 
 
@@ -132,12 +131,6 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _session() -> Any:
-    import boto3
-
-    return boto3.Session(region_name=os.environ.get("AWS_REGION"))
-
-
 @lru_cache
 def _connected(service: str, region: str) -> Any:
     from botocore.config import Config
@@ -148,7 +141,4 @@ def _connected(service: str, region: str) -> Any:
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
     with in_sentences(f"reach AWS in {region}"):
-        return _session().client(service, region_name=region, config=settings)
-
-
-_CONNECTING = Lock()
+        return aws_session().client(service, region_name=region, config=settings)

@@ -136,7 +136,12 @@ def july(place: Path) -> Result:
 @contextmanager
 def signed_in(credentials: Credentials) -> Iterator[None]:
     """Act with somebody's credentials, which clients keep for as long as they live."""
-    caches: list[Any] = [s3._connected, s3._connected_client, session._connected]
+    caches: list[Any] = [
+        s3._connected,
+        s3._connected_client,
+        s3._signed_in,
+        session._connected,
+    ]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in credentials.environment().items():
             patch.setenv(name, value)
