@@ -118,6 +118,7 @@ def place(
         patch.setenv("AWS_REGION", REGION)
         patch.setattr(following, "POLL", 0.5)
         patch.setattr(stop, "POLL", 0.5)
+        patch.setattr(stop, "APPEARS", 2.0)
         patch.setattr(following, "LINE_EVERY", 0.0)
         patch.setattr(following, "NODES_EVERY", 1.0)
         patch.setattr(retries, "PATIENCE", 1.0)
