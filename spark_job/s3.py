@@ -35,6 +35,7 @@ from spark_job.objects import (
     ServerError,
     ThrottledError,
     TimedOutError,
+    WrongClockError,
     require_at_most,
 )
 from spark_job.retries import patiently
@@ -76,6 +77,9 @@ LISTINGS = 16
 
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
+"""Codes of AWS' answers to a machine whose clock is wrong."""
+
 METADATA = "169.254."
 """How the addresses begin at which AWS's machines and containers get their credentials."""
 
@@ -513,6 +517,8 @@ def _of_answer(status: int, code: str, words: str) -> OSError:
         kind = ServerError
     elif code == "NoSuchBucket":
         kind = NoSuchBucketError
+    elif code in SKEWED:
+        kind = WrongClockError
     elif status in (401, 403):
         kind = RefusedError
     elif status == 404:

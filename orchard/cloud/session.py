@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from spark_job.errors import JobError, UnavailableError, UsageError
-from spark_job.s3 import CONNECTING, EXPIRED, THROTTLED, aws_session
+from spark_job.s3 import CONNECTING, EXPIRED, SKEWED, THROTTLED, aws_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,9 @@ ATTEMPTS = 6
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 UNKNOWN = {"UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch"}
 """Codes of AWS' answers to those who may not, and to those whom it does not know."""
+
+SKEWED_WORDS = re.compile(r"Signature (expired|not yet current)")
+"""Words to those whose clock is wrong, where the code is that of a wrong signature."""
 
 
 class ExpiredCredentialsError(UnavailableError):
@@ -59,13 +63,15 @@ def client(service: str) -> Any:
 
 
 @contextmanager
-def in_sentences(doing: str) -> Iterator[None]:
+def in_sentences(doing: str, *, if_denied: str = "") -> Iterator[None]:
     """Raise what AWS answers as an error of its kind, whose sentence ends in what to do.
 
     Parameters
     ----------
     doing
         What is tried, as in "cannot look for the stack".
+    if_denied
+        What else to do where that is denied, as in "check --stack".
 
     Raises
     ------
@@ -81,7 +87,7 @@ def in_sentences(doing: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        raise _of_answer(doing, error) from error
+        raise _of_answer(doing, error, if_denied) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise OutOfReachError(
             f"cannot {doing}, for AWS is out of reach ({_words(error)}); check the network, and "
@@ -101,17 +107,22 @@ def expired(told: str) -> str:
     return f"the AWS credentials expired ({told}); sign in (aws sso login), and try again"
 
 
-def _of_answer(doing: str, error: Any) -> JobError:
+def _of_answer(doing: str, error: Any, if_denied: str) -> JobError:
     """Make an error of AWS' answer."""
     answer = error.response["Error"]
     code, told = answer.get("Code", ""), f"{answer.get('Code')}: {answer.get('Message')}"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in SKEWED or SKEWED_WORDS.search(told):
+        return UsageError(
+            f"cannot {doing}, for AWS does not take requests of this moment ({told}); set this "
+            "machine's clock, and try again"
+        )
     if code in EXPIRED:
         return ExpiredCredentialsError(expired(told))
     if code in DENIED:
         return UsageError(
             f"you may not {doing} ({told}); ask an administrator for the policy that the stack's "
-            "output OperatorPolicy or ViewerPolicy names"
+            f"output OperatorPolicy or ViewerPolicy names{if_denied and f', or {if_denied}'}"
         )
     if code in UNKNOWN or status == 401:
         return UsageError(

@@ -27,7 +27,14 @@ from spark_job.errors import (
 )
 from spark_job.formats import UNSUPPORTED, open_image, unsupported_by_name
 from spark_job.listing import list_images, require_folder
-from spark_job.objects import BusyError, ConflictError, Entry, ExpiredError, open_folder
+from spark_job.objects import (
+    BusyError,
+    ConflictError,
+    Entry,
+    ExpiredError,
+    WrongClockError,
+    open_folder,
+)
 from spark_job.s3 import S3Folder
 
 if TYPE_CHECKING:
@@ -195,6 +202,8 @@ def _in_sentences(batch: Folder, total: int, compared: Moved, sent: Moved) -> It
         raise UnavailableError(
             f"{told} ({error}); {done}: {remedy}, and the same command goes on where it was"
         ) from error
+    except WrongClockError:
+        raise
     except PermissionError as error:
         raise UsageError(
             f"you may not upload to {batch.uri} ({error}); ask an administrator for the policy "

@@ -394,6 +394,7 @@ def test_a_stack_of_another_version_is_warned_of_and_one_of_another_contract_ref
         assert "there is no stack None in eu-west-1" in refusal("status", "--stack", "None")
     denied = refusal("status", "--stack", "Older")
     assert denied.startswith("you may not look for the stack Older in eu-west-1 (AccessDenied: ")
+    assert denied.endswith("ViewerPolicy names, or check --stack and AWS_REGION")
 
 
 @pytest.mark.usefixtures("july")

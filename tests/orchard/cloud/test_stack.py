@@ -103,9 +103,9 @@ def test_without_a_region_or_credentials_there_is_a_sentence(
     assert "nobody's" in refusal("status")
 
 
-def answer(code: str, status: int = 400) -> exceptions.ClientError:
+def answer(code: str, status: int = 400, words: str = "so.") -> exceptions.ClientError:
     told = {
-        "Error": {"Code": code, "Message": "so."},
+        "Error": {"Code": code, "Message": words},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
     return exceptions.ClientError(told, "Any")
@@ -121,6 +121,17 @@ def answer(code: str, status: int = 400) -> exceptions.ClientError:
             "you may not look (AccessDeniedException: so",
         ),
         (answer("UnrecognizedClientException"), UsageError, "AWS knows nobody by these"),
+        (answer("RequestTimeTooSkewed", 403), UsageError, "set this machine's clock"),
+        (
+            answer("InvalidSignatureException", 400, "Signature not yet current: 1 is later"),
+            UsageError,
+            "set this machine's clock",
+        ),
+        (
+            answer("SignatureDoesNotMatch", 403, "Signature expired: 1 is now earlier than 2"),
+            UsageError,
+            "set this machine's clock",
+        ),
         (answer("ThrottlingException"), OutOfReachError, "AWS is busy (ThrottlingException: so"),
         (answer("InternalFailure", 500), OutOfReachError, "wait a while, and try again"),
         (answer("ExecutionDoesNotExist"), MissingError, "check its name"),
@@ -145,6 +156,13 @@ def test_what_aws_answers_is_a_sentence(error: Exception, kind: type[JobError], 
     assert type(raised.value) is kind
     assert words in str(raised.value)
     assert raised.value.exit_code == kind.exit_code
+
+
+def test_a_bucket_that_is_gone_says_to_check_the_stack(deploy: Callable[..., str]) -> None:
+    """And no option that the command does not have."""
+    name = deploy(**{deployed.DATA_BUCKET: "gone-bucket"})
+    told = refusal("start", "july", "--stack", name)
+    assert told.endswith("; check --stack, and who you are signed in as")
 
 
 class TestWhere:

@@ -22,7 +22,14 @@ from orchard.cloud.uploading import _is_same, survey, upload
 from spark_job import retries, s3
 from spark_job.errors import JobError, NoImagesError, UsageError
 from spark_job.listing import list_images
-from spark_job.objects import Entry, ExpiredError, RefusedError, TimedOutError, open_folder
+from spark_job.objects import (
+    Entry,
+    ExpiredError,
+    RefusedError,
+    TimedOutError,
+    WrongClockError,
+    open_folder,
+)
 from spark_job.s3 import S3Folder
 from tests.orchard.command import refusal, succeed
 
@@ -266,6 +273,7 @@ def test_a_name_that_the_stores_library_cannot_take_goes_up_too(
         (ExpiredError("token"), 5, "sign in (aws sso login), and the same command goes on"),
         (RefusedError("denied"), 2, "you may not upload to s3://"),
     ],
+    ids=["expired", "refused"],
 )
 def test_what_ends_an_upload_is_a_sentence(
     july: Path,
@@ -302,3 +310,19 @@ def test_to_follow_a_run_is_to_start_it(july: Path, stack: Stack) -> None:
     executions.start(stack, {"batch": "july"})
     told = refusal("upload", str(july), "--follow", "--stack", stack.name)
     assert told.startswith("the run july.1 of batch july goes on")
+
+
+def test_a_wrong_clock_is_no_lack_of_rights(july: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told = b"<Error><Code>RequestTimeTooSkewed</Code><Message>Too large</Message></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with listening(Server, monkeypatch) as folder, pytest.raises(WrongClockError):
+        upload(str(july), survey(str(july)), folder)
