@@ -50,14 +50,14 @@ READ_TIMEOUT = 20
 """Seconds to wait for a connection, and for an answer or more of it; S3 begins in a tenth."""
 
 WRITE_TIMEOUT = 120
-"""Seconds to wait for the answer to a write, its sending included, as for all such times here."""
+"""Seconds to wait for the answer to a write, its sending included: 5 MB on a slow line."""
 
 SLOWEST = 25_000
-"""Bytes a second that a line brings at least of a file that is sent in one piece: a larger one has
-more time for it."""
+"""Bytes a second that the slowest line sends: what is written in one piece has as long as it takes
+at that rate, if that is longer."""
 
 WHOLE_TIMEOUT = 600
-"""Seconds for one request in all, if a write has no more."""
+"""Seconds for one request in all, but for a write that has more."""
 
 GOOD_FOR = timedelta(minutes=10)
 """For how long credentials of a profile are used before the profile is asked for them again: it

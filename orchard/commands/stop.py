@@ -39,7 +39,8 @@ def stop(
 ) -> None:
     """Stop a run, and wait until no cluster of it is left.
 
-    It publishes nothing then; started again, the batch goes on where it was.
+    It publishes nothing then; started again, the batch goes on where it was. A cluster whose run
+    Step Functions does not know any more is ended, too.
     """
     found = find_stack(stack)
     try:
