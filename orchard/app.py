@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import traceback
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -35,7 +35,10 @@ from orchard.commands import (
 from spark_job import __version__
 from spark_job.arrow import spare_pandas
 from spark_job.errors import JobError, UnavailableError, UsageError
-from spark_job.objects import BusyError, ExpiredError, NoSuchBucketError
+from spark_job.objects import BusyError, ExpiredError, NoSuchBucketError, WrongClockError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 INTERRUPTED = 130
 
@@ -66,7 +69,8 @@ class _Commands(TyperGroup):
         except BaseException as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # nobody reads on
-            code, sentence = _explain(error)
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            code, sentence = _explain(error, _places(command))
             if ctx.params.get("debug"):
                 console.say(traceback.format_exc())
             console.say(f"orchard: error: {sentence}")
@@ -133,8 +137,17 @@ def begin(
     logger.propagate = False
 
 
-def _explain(error: BaseException) -> tuple[int, str]:
-    """Give the exit code and the sentence of what ended a command."""
+def _places(command: Any) -> list[str]:
+    """Name the options by which a command, or one of a group, is told where to look."""
+    below = getattr(command, "commands", {}).values() or [command]
+    options = {
+        option for one in below for param in getattr(one, "params", []) for option in param.opts
+    }
+    return [option for option in ("--output", "--stack") if option in options]
+
+
+def _explain(error: BaseException, places: Sequence[str]) -> tuple[int, str]:
+    """Give the exit code and the sentence of what ended a command that is told where by options."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted; the same command takes up what is left to do"
     if isinstance(error, JobError):
@@ -145,10 +158,14 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, BusyError):
         sentence = f"S3 is busy or out of reach ({error}); wait a while, and try again"
         return UnavailableError.exit_code, sentence
+    if isinstance(error, WrongClockError):
+        return UsageError.exit_code, f"{error}; set this machine's clock, and try again"
     if isinstance(error, NoSuchBucketError | PermissionError):
-        return UsageError.exit_code, f"{error}; check --output, and who you are signed in as"
+        check = ", and ".join(filter(None, [" or ".join(places), "who you are signed in as"]))
+        return UsageError.exit_code, f"{error}; check {check}"
     if isinstance(error, OSError):
-        return JobError.exit_code, f"{type(error).__name__}: {error}; check --output, and try again"
+        check = "check --output" if "--output" in places else "see what it says"
+        return JobError.exit_code, f"{type(error).__name__}: {error}; {check}, and try again"
     told = " ".join(str(error).split()) or "without a word"
     return (
         JobError.exit_code,

@@ -42,6 +42,10 @@ class RefusedError(PermissionError):
     """The store knows who asks, and does not give: nobody need ask again."""
 
 
+class WrongClockError(RefusedError):
+    """The store takes no request of this moment, for this machine's clock is wrong."""
+
+
 class NoSuchBucketError(OSError):
     """There is no such bucket."""
 

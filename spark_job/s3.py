@@ -9,11 +9,12 @@ from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import SpooledTemporaryFile
-from threading import Lock
+from threading import RLock
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -34,6 +35,7 @@ from spark_job.objects import (
     ServerError,
     ThrottledError,
     TimedOutError,
+    WrongClockError,
     require_at_most,
 )
 from spark_job.retries import patiently
@@ -50,8 +52,16 @@ READ_TIMEOUT = 20
 WRITE_TIMEOUT = 120
 """Seconds to wait for the answer to a write, its sending included: 5 MB on a slow line."""
 
+SLOWEST = 25_000
+"""Bytes a second that the slowest line sends: what is written in one piece has as long as it takes
+at that rate, if that is longer."""
+
 WHOLE_TIMEOUT = 600
-"""Seconds for one request in all."""
+"""Seconds for one request in all, but for a write that has more."""
+
+GOOD_FOR = timedelta(minutes=10)
+"""For how long credentials of a profile are used before the profile is asked for them again: it
+gives none that expire sooner, for it renews them ten minutes before."""
 
 LIST_AT_ONCE = 1000
 """Objects per listing request, which is S3's own limit."""
@@ -67,6 +77,9 @@ LISTINGS = 16
 
 
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
+"""Codes of AWS' answers to a machine whose clock is wrong."""
+
 METADATA = "169.254."
 """How the addresses begin at which AWS's machines and containers get their credentials."""
 
@@ -300,45 +313,76 @@ class S3Folder(Folder):
 
         patiently(put)
 
-    def write_checked(self, name: str, content: bytes) -> None:
+    def write_checked(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write the file `name` in one request, with its SHA-256.
 
         S3 refuses what it did not receive so, and keeps the checksum for `sha256_of`. In one piece,
         the ETag is the content's MD5 too, unless a key of KMS encrypts it.
+
+        Parameters
+        ----------
+        name, content
+            What.
+        new
+            Write it only where there is no such file.
+
+        Raises
+        ------
+        ConflictError
+            Where there is one; it may be of this very request, whose first answer was lost.
         """
         import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        store = _store(self.bucket, _write_timeout(len(content)), checksums=True)
+        mode: Any = "create" if new else "overwrite"
 
         def put() -> None:
             with _as_os_errors():
                 try:
-                    store = _store(self.bucket, WRITE_TIMEOUT, checksums=True)
-                    obstore.put(store, self._key(name), content, use_multipart=False)
+                    obstore.put(store, self._key(name), content, mode=mode, use_multipart=False)
                 except ValueError:  # a key that the store's library cannot name
-                    self._put_odd(name, content)
+                    self._put_odd(name, content, new=new)
+                except (AlreadyExistsError, PreconditionError) as error:
+                    self._settle(name, error)
 
         patiently(put)
 
-    def _put_odd(self, name: str, content: bytes) -> None:
-        with _boto3_as_os_errors():
-            _client().put_object(
-                Bucket=self.bucket, Key=self._key(name), Body=content, ChecksumAlgorithm="SHA256"
-            )
+    def _put_odd(self, name: str, content: bytes, *, new: bool = False) -> None:
+        condition = {"IfNoneMatch": "*"} if new else {}
+        try:
+            with _boto3_as_os_errors():
+                _client().put_object(
+                    Bucket=self.bucket,
+                    Key=self._key(name),
+                    Body=content,
+                    ChecksumAlgorithm="SHA256",
+                    **condition,
+                )
+        except ChangedError as error:
+            self._settle(name, error)
+
+    def _settle(self, name: str, refusal: Exception) -> None:
+        """Raise why a file could not be created: it is there, or another write came to nothing."""
+        try:
+            self._head(name)
+        except FileNotFoundError:
+            raise ServerError(_in_s3s_words(str(refusal))) from refusal
+        raise ConflictError(f"{self.uri}/{name} is there already") from refusal
 
     def sha256_of(self, name: str) -> str | None:
         """Ask for the SHA-256, in hexadecimal, of a file that was written with it; else None."""
+        checksum = patiently(lambda: self._head(name)).get("ChecksumSHA256")
+        # Of a file in several parts it is one of their checksums, and says so.
+        if checksum is None or "-" in checksum:
+            return None
+        return b64decode(checksum).hex()
 
-        def look() -> str | None:
-            with _boto3_as_os_errors():
-                found = _client().head_object(
-                    Bucket=self.bucket, Key=self._key(name), ChecksumMode="ENABLED"
-                )
-            checksum = found.get("ChecksumSHA256")
-            # Of a file in several parts it is one of their checksums, and says so.
-            if checksum is None or "-" in checksum:
-                return None
-            return b64decode(checksum).hex()
-
-        return patiently(look)
+    def _head(self, name: str) -> Any:
+        with _boto3_as_os_errors():
+            return _client().head_object(
+                Bucket=self.bucket, Key=self._key(name), ChecksumMode="ENABLED"
+            )
 
     def copy(self, name: str, target: Folder, target_name: str) -> None:
         """Copy a file on the server's side."""
@@ -473,6 +517,8 @@ def _of_answer(status: int, code: str, words: str) -> OSError:
         kind = ServerError
     elif code == "NoSuchBucket":
         kind = NoSuchBucketError
+    elif code in SKEWED:
+        kind = WrongClockError
     elif status in (401, 403):
         kind = RefusedError
     elif status == 404:
@@ -544,9 +590,17 @@ def _in_s3s_words(text: str) -> str:
     return f"{found[1]}: {found[2]}" if found else text.partition("\n")[0]
 
 
+def _write_timeout(size: int) -> int:
+    """Seconds for a write in one piece: of a few lengths, for each has a connection of its own."""
+    seconds = WRITE_TIMEOUT
+    while seconds * SLOWEST < size:
+        seconds *= 2
+    return seconds
+
+
 def _store(bucket: str, timeout: int, *, checksums: bool = False) -> S3Store:
     """Connect to a bucket, once per process, however many threads ask for it."""
-    with _CONNECTING:
+    with CONNECTING:
         return _connected(bucket, timeout, checksums)
 
 
@@ -571,7 +625,7 @@ def _connected(bucket: str, timeout: int, checksums: bool) -> S3Store:
         client_options={
             "connect_timeout": f"{CONNECT_TIMEOUT}s",
             "read_timeout": f"{timeout}s",
-            "timeout": f"{WHOLE_TIMEOUT}s",
+            "timeout": f"{max(WHOLE_TIMEOUT, timeout)}s",
             "allow_http": bool(endpoint and endpoint.startswith("http:")),
         },
         retry_config={"max_retries": 0},
@@ -591,12 +645,28 @@ def _has_profile() -> bool:
     return "AWS_ACCESS_KEY_ID" not in os.environ and any(Path(file).is_file() for file in files)
 
 
+@lru_cache
+def _signed_in() -> Any:
+    import boto3
+
+    return boto3.Session(region_name=os.environ.get("AWS_REGION"))
+
+
+def aws_session() -> Any:
+    """Sign in once per process: a profile may ask a person for a code each time that one does.
+
+    Whoever makes a client of it holds `CONNECTING`.
+    """
+    with CONNECTING:
+        return _signed_in()
+
+
 def _credentials() -> Any:
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
-        return Boto3CredentialProvider()
+        return Boto3CredentialProvider(aws_session(), ttl=GOOD_FOR)
     except (BotoCoreError, ValueError) as error:
         raise UsageError(
             f"the AWS configuration gives no credentials ({error}); check AWS_PROFILE, or sign in"
@@ -607,11 +677,10 @@ def _region(bucket: str, endpoint: str | None) -> str:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region or endpoint:
         return region or "us-east-1"
-    import boto3
 
     def look() -> str:
         with _boto3_as_os_errors():
-            session = boto3.Session()
+            session = aws_session()
             client = session.client(
                 "s3", region_name=session.region_name or "us-east-1", config=_configuration()
             )
@@ -630,17 +699,17 @@ def _region(bucket: str, endpoint: str | None) -> str:
 
 def _client() -> Any:
     """Connect with boto3, for keys that obstore cannot name."""
-    with _CONNECTING:
+    with CONNECTING:
         return _connected_client()
 
 
 @lru_cache
 def _connected_client() -> Any:
-    import boto3
-
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION")  # which boto3 does not know, and AWS' command line does
-    return boto3.client("s3", region_name=region, endpoint_url=endpoint, config=_configuration())
+    return aws_session().client(
+        "s3", region_name=region, endpoint_url=endpoint, config=_configuration()
+    )
 
 
 def _configuration() -> Any:
@@ -653,4 +722,5 @@ def _configuration() -> Any:
     )
 
 
-_CONNECTING = Lock()
+CONNECTING = RLock()
+"""Held while a session or a client is made, which boto3 does not do in two threads at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,14 @@ class ByRoom(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRoom:
     """Instead of what `--dist` says."""
     return ByRoom(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _signed_in_anew() -> None:
+    """Let each test have credentials of its own, where a process has the same ones for its life."""
+    s3 = sys.modules.get("spark_job.s3")
+    if s3 is not None:
+        s3._signed_in.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ class Nodes:
 
 
 def clusters(stack: Stack, states: Sequence[str] = ALIVE) -> list[Cluster]:
-    """List a stack's clusters in some states, the latest first."""
+    """List a stack's clusters in some states, in no order that EMR promises."""
     prefix = cluster_name_prefix(stack.name)
     return [
         Cluster(

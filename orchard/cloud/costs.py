@@ -27,7 +27,7 @@ class Costs:
     Attributes
     ----------
     estimated
-        Of the runs that published this month.
+        Of the runs that were started this month, and published.
     runs, unknown
         How many these are, and how many more ended without an estimate: they failed, or there is no
         price of their nodes.
@@ -51,9 +51,11 @@ def costs(stack: Stack, now: datetime | None = None) -> Costs:
     """Add this month's costs up."""
     now = now or datetime.now(UTC)
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    # The latest started come first, and none runs for longer than a few days.
-    recent = takewhile(lambda each: each.started >= month, executions.executions(stack))
-    ended = [each for each in recent if not each.is_running]
+    # Those that have ended come in the order of their ends, and not of their starts.
+    recent = takewhile(
+        lambda each: each.ended is None or each.ended >= month, executions.executions(stack)
+    )
+    ended = [each for each in recent if not each.is_running and each.started >= month]
     with ThreadPoolExecutor(READS) as pool:
         estimates = list(pool.map(lambda each: _estimate(stack, each), ended))
     known = [each for each in estimates if each is not None]

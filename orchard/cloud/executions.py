@@ -155,8 +155,19 @@ def running_of(stack: Stack, batch: str) -> Execution | None:
     return None
 
 
-def start(stack: Stack, given: Mapping[str, Any]) -> str:
-    """Start a run of a batch under the next name, and return the name.
+def going_on(stack: Stack, execution: Execution) -> UsageError:
+    """Say that a run of the batch goes on, beside which none is started."""
+    run = execution.run
+    return UsageError(
+        f"the run {run} of batch {execution.batch} goes on; {stack.again(f'follow {run}')} "
+        f"shows it, and {stack.again(f'stop {run}')} ends it"
+    )
+
+
+def start(stack: Stack, given: Mapping[str, Any]) -> Execution:
+    """Start a run of a batch under the next name.
+
+    Step Functions may need some seconds before it describes it: its answer is all that is told.
 
     Parameters
     ----------
@@ -167,6 +178,8 @@ def start(stack: Stack, given: Mapping[str, Any]) -> str:
 
     Raises
     ------
+    UsageError
+        Where somebody started a run of the batch at the same moment.
     JobError
         Where others took one name after the other.
     """
@@ -174,19 +187,29 @@ def start(stack: Stack, given: Mapping[str, Any]) -> str:
     number = _last_number(stack, batch)
     for _ in range(TRIES):
         number += 1
+        run = run_name(batch, number)
         try:
             with in_sentences(f"start a run of {batch}"):
-                states.start_execution(
-                    stateMachineArn=stack.state_machine,
-                    name=run_name(batch, number),
-                    input=json.dumps(given),
+                started = states.start_execution(
+                    stateMachineArn=stack.state_machine, name=run, input=json.dumps(given)
                 )
         except JobError as error:
-            # Somebody else's, started a moment ago or before the 90 days that are remembered.
             if "ExecutionAlreadyExists" not in str(error):
                 raise
+            # Somebody else's, started a moment ago, or one whose name is kept after its end.
+            other = describe(stack, run)
+            if other is not None and other.is_running and other.batch == batch:
+                raise going_on(stack, other) from error
             continue
-        return run_name(batch, number)
+        return Execution(
+            arn=started["executionArn"],
+            run=run,
+            status=RUNNING,
+            started=started["startDate"],
+            ended=None,
+            batch=batch,
+            given=given,
+        )
     raise JobError(f"{TRIES} names of runs of {batch} were taken one after the other; try again")
 
 

@@ -3,13 +3,12 @@
 What is fetched lies as it lay, so that every command looks at it with `--output`. The batch's
 pointer is written last: before that no command takes the run for whole. Features are held against
 the digest that the run's receipt has of them, and rows against its counts; a file that is here
-already, of the same size and content, is not fetched again.
+already, of the same size and content, is not fetched again. Where its ETag does not tell the
+content, as where a key of KMS encrypts it, it is, and compared.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyarrow import parquet
 
+from orchard.cloud import etags
 from orchard.cloud.moving import File, Moved, move
 from orchard.collection import find_receipt
 from spark_job import contract
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from spark_job.objects import Entry, Folder
     from spark_job.receipts import RunReceipt
-
-MD5 = re.compile(r'"?[0-9a-f]{32}"?')
-"""An ETag that may be the MD5 of the content: of a file that was written in one piece."""
 
 ROWS = 10_000
 """Rows of features in memory at a time."""
@@ -96,10 +93,13 @@ def fetch(root: Folder, batch: str, to: Folder, run: str | None = None) -> Fetch
             for one in (root / place).entries()
         }
         files = [File(name, one.bytes or 0) for name, one in entries.items()]
-        # The receipt is the last file of a run, here too.
-        files.sort(key=lambda file: file.name.endswith(f"/{contract.RUN}"))
+        # The receipt is the last file of a run, here too: after all others, whichever come last.
+        last = f"{results}/{contract.RUN}"
         bring = _Bringer(root, to, entries)
-        move(files, bring, doing="fetch", moved=moved)
+        move([one for one in files if one.name != last], bring, doing="fetch", moved=moved)
+        for file in files:
+            if file.name == last:
+                moved.count(file, had_to=bring(file))
         _check(to / results, receipt)
         published = _publish(root, to, receipt)
     except BusyError as error:
@@ -130,28 +130,21 @@ class _Bringer:
         here = None
         if path.is_file() and path.stat().st_size == file.bytes:
             here = path.read_bytes()
-            if not self._etags_tell or _is(here, etag):
+            if etags.is_of(here, etag):
                 return False
         content = self._root.read(file.name)
-        if self._etags_tell and not _is(content, etag):
+        if self._etags_tell and etags.may_be_md5(etag) and not etags.is_of(content, etag):
             again = here if here == content else self._root.read(file.name)
             if content == again:
                 # A key of KMS makes of an ETag what nobody can compute.
                 self._etags_tell = False
-            elif not _is(again, etag):
+            elif not etags.is_of(again, etag):
                 raise JobError(f"{file.name} came damaged, twice; fetch it again")
             content = again
         if content == here:
             return False
         self._to.write(file.name, content)
         return True
-
-
-def _is(content: bytes, etag: str | None) -> bool:
-    """Whether content is a file's, as far as its ETag tells."""
-    if etag is None or MD5.fullmatch(etag) is None:
-        return True
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() == etag.strip('"')
 
 
 def _check(folder: Folder, receipt: RunReceipt) -> None:

@@ -7,6 +7,7 @@ throttles soonest, twice a minute. Nothing that happens here has any effect on t
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ from rich.status import Status
 from orchard import console
 from orchard.cloud import clusters, executions
 from orchard.cloud.journal import Journal
-from orchard.cloud.session import ExpiredCredentialsError, OutOfReachError
+from orchard.cloud.session import ExpiredCredentialsError, MissingError, OutOfReachError
 from spark_job import contract
 from spark_job.errors import JobError, NoImagesError, UsageError
 from spark_job.objects import BusyError, ExpiredError
@@ -41,6 +42,9 @@ LINE_EVERY = 30.0
 
 PATIENCE = 300.0
 """Seconds for which AWS may be out of reach before nobody follows any more."""
+
+APPEARS = 60.0
+"""Seconds within which Step Functions tells of a run that was only just started."""
 
 STATES: Final[Mapping[str, str]] = {
     "CheckInput": "what it was started with is checked",
@@ -97,7 +101,7 @@ class Follower:
         self._journal = Journal(stack, execution.run)
         self._said: set[str] = set()
         self._nodes = ""
-        self._nodes_at = 0.0
+        self._nodes_at = -math.inf
         self._line = ""
         self._line_at = 0.0
         self._status = Status("", console=console.ERR) if sys.stderr.isatty() else None
@@ -109,8 +113,11 @@ class Follower:
         ------
         UnavailableError
             Where the credentials expire, or AWS is out of reach for long; the run goes on.
+        MissingError
+            Where Step Functions does not know the run, after a while still.
         """
         silent_since: float | None = None
+        begun = time.monotonic()
         if self._status is not None:
             self._status.start()
         try:
@@ -130,6 +137,10 @@ class Follower:
                         console.say(f"AWS is out of reach, and is asked again ({error})")
                     if now - silent_since > PATIENCE:
                         raise OutOfReachError(self._goes_on(str(error))) from error
+                    ended = None
+                except MissingError:
+                    if time.monotonic() - begun > APPEARS:
+                        raise
                     ended = None
                 if ended is not None:
                     return ended
@@ -173,8 +184,14 @@ class Follower:
         if cluster not in self._said:
             self._said.add(cluster)
             console.say(f"          the cluster is {cluster}")
-        if not self._nodes or time.monotonic() - self._nodes_at >= NODES_EVERY:
-            self._nodes, self._nodes_at = str(clusters.nodes_of(cluster)), time.monotonic()
+        if time.monotonic() - self._nodes_at >= NODES_EVERY:
+            self._nodes_at = time.monotonic()
+            try:
+                self._nodes = str(clusters.nodes_of(cluster))
+            except ExpiredCredentialsError:
+                raise
+            except JobError:  # EMR throttles soonest; the run has nothing to do with it
+                pass
         return self._nodes
 
     def _progress(self) -> str:
@@ -206,7 +223,9 @@ def wait_until_admitted(stack: Stack, run: str, seconds: float = 30.0) -> Execut
     journal, until = Journal(stack, run), time.monotonic() + seconds
     while time.monotonic() < until:
         found = executions.describe(stack, run)
-        entered = {each.name for each in journal.update()} | {each.name for each in journal.states}
+        with suppress(MissingError):  # not told of yet
+            journal.update()
+        entered = {each.name for each in journal.states}
         if found is not None and (not found.is_running or ADMITTED in entered):
             return found
         time.sleep(min(1.0, POLL))

@@ -78,8 +78,8 @@ def clusters_of(stack: Stack, execution: Execution) -> list[str]:
     journal.update()
     if journal.clusters:
         return journal.clusters
-    found = [one.id for one in clusters(stack, EVERY_STATE) if one.run == execution.run]
-    return list(reversed(found))
+    found = [one for one in clusters(stack, EVERY_STATE) if one.run == execution.run]
+    return [one.id for one in sorted(found, key=lambda one: one.since)]
 
 
 def find_logs(stack: Stack, cluster: str) -> list[LogFile]:

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 THREADS = 32
 
 IN_FLIGHT = 16_000_000
-"""Bytes that are on their way at a time, if several files are: on a slow line the last of more
-would not arrive in the time that a request has."""
+"""Bytes that are on their way at a time, if several files are and nobody says otherwise."""
 
 LINE_EVERY = 10.0
 """Seconds between two lines where there is no terminal to draw a bar on."""
@@ -57,8 +56,23 @@ class Moved:
         """Files that need not be moved any more."""
         return self.files + self.there
 
+    def count(self, file: File, *, had_to: bool) -> None:
+        """Count a file that was moved, or that did not have to be."""
+        if had_to:
+            self.files += 1
+            self.bytes += file.bytes
+        else:
+            self.there += 1
 
-def move(files: Sequence[File], act: Callable[[File], bool], *, doing: str, moved: Moved) -> None:
+
+def move(
+    files: Sequence[File],
+    act: Callable[[File], bool],
+    *,
+    doing: str,
+    moved: Moved,
+    in_flight: int = IN_FLIGHT,
+) -> None:
     """Move files.
 
     Parameters
@@ -71,13 +85,15 @@ def move(files: Sequence[File], act: Callable[[File], bool], *, doing: str, move
         The word beside the bar.
     moved
         Is told how far it is, and tells it still where an error or an interrupt ends it.
+    in_flight
+        Bytes that may be on their way at a time, if several files are.
 
     Raises
     ------
     Exception
         The first that `act` raises.
     """
-    pool = _Pool(files, act, moved)
+    pool = _Pool(files, act, moved, in_flight)
     pool.start()
     try:
         for _ in _shown(len(files), doing, moved):
@@ -92,11 +108,14 @@ def move(files: Sequence[File], act: Callable[[File], bool], *, doing: str, move
 class _Pool:
     """The threads that move, and what they share."""
 
-    def __init__(self, files: Sequence[File], act: Callable[[File], bool], moved: Moved) -> None:
+    def __init__(
+        self, files: Sequence[File], act: Callable[[File], bool], moved: Moved, most: int
+    ) -> None:
         self.failure: BaseException | None = None
         self._left = deque(files)
         self._act = act
         self._moved = moved
+        self._most = most
         self._in_flight = 0
         self._changed = Condition()
         self._stop = Event()
@@ -133,18 +152,14 @@ class _Pool:
                 return
             with self._changed:
                 self._in_flight -= file.bytes
-                if had_to:
-                    self._moved.files += 1
-                    self._moved.bytes += file.bytes
-                else:
-                    self._moved.there += 1
+                self._moved.count(file, had_to=had_to)
                 self._changed.notify_all()
 
     def _take(self) -> File | None:
         """Take the next file once it fits; None where there is none, or all is to end."""
         with self._changed:
             while self._left and not self._stop.is_set():
-                if not self._in_flight or self._in_flight + self._left[0].bytes <= IN_FLIGHT:
+                if not self._in_flight or self._in_flight + self._left[0].bytes <= self._most:
                     file = self._left.popleft()
                     self._in_flight += file.bytes
                     return file

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from spark_job.errors import JobError, UnavailableError, UsageError
-from spark_job.s3 import EXPIRED, THROTTLED
+from spark_job.s3 import CONNECTING, EXPIRED, SKEWED, THROTTLED, aws_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,9 @@ ATTEMPTS = 6
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 UNKNOWN = {"UnrecognizedClientException", "InvalidClientTokenId", "SignatureDoesNotMatch"}
 """Codes of AWS' answers to those who may not, and to those whom it does not know."""
+
+SKEWED_WORDS = re.compile(r"Signature (expired|not yet current)")
+"""Words to those whose clock is wrong, where the code is that of a wrong signature."""
 
 
 class ExpiredCredentialsError(UnavailableError):
@@ -47,7 +50,7 @@ def find_region() -> str:
         Where none is chosen.
     """
     with in_sentences("find the AWS region"):
-        region = _session().region_name
+        region = os.environ.get("AWS_REGION") or aws_session().region_name
     if region is None:
         raise UsageError("no AWS region is chosen; set AWS_REGION, or give your profile one")
     return str(region)
@@ -55,18 +58,20 @@ def find_region() -> str:
 
 def client(service: str) -> Any:
     """Connect to a service in the region that is chosen, once per process."""
-    with _CONNECTING:
+    with CONNECTING:
         return _connected(service, find_region())
 
 
 @contextmanager
-def in_sentences(doing: str) -> Iterator[None]:
+def in_sentences(doing: str, *, if_denied: str = "") -> Iterator[None]:
     """Raise what AWS answers as an error of its kind, whose sentence ends in what to do.
 
     Parameters
     ----------
     doing
         What is tried, as in "cannot look for the stack".
+    if_denied
+        What else to do where that is denied, as in "check --stack".
 
     Raises
     ------
@@ -82,7 +87,7 @@ def in_sentences(doing: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        raise _of_answer(doing, error) from error
+        raise _of_answer(doing, error, if_denied) from error
     except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise OutOfReachError(
             f"cannot {doing}, for AWS is out of reach ({_words(error)}); check the network, and "
@@ -102,17 +107,22 @@ def expired(told: str) -> str:
     return f"the AWS credentials expired ({told}); sign in (aws sso login), and try again"
 
 
-def _of_answer(doing: str, error: Any) -> JobError:
+def _of_answer(doing: str, error: Any, if_denied: str) -> JobError:
     """Make an error of AWS' answer."""
     answer = error.response["Error"]
     code, told = answer.get("Code", ""), f"{answer.get('Code')}: {answer.get('Message')}"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in SKEWED or SKEWED_WORDS.search(told):
+        return UsageError(
+            f"cannot {doing}, for AWS does not take requests of this moment ({told}); set this "
+            "machine's clock, and try again"
+        )
     if code in EXPIRED:
         return ExpiredCredentialsError(expired(told))
     if code in DENIED:
         return UsageError(
             f"you may not {doing} ({told}); ask an administrator for the policy that the stack's "
-            "output OperatorPolicy or ViewerPolicy names"
+            f"output OperatorPolicy or ViewerPolicy names{if_denied and f', or {if_denied}'}"
         )
     if code in UNKNOWN or status == 401:
         return UsageError(
@@ -132,12 +142,6 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _session() -> Any:
-    import boto3
-
-    return boto3.Session(region_name=os.environ.get("AWS_REGION"))
-
-
 @lru_cache
 def _connected(service: str, region: str) -> Any:
     from botocore.config import Config
@@ -148,7 +152,4 @@ def _connected(service: str, region: str) -> Any:
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
     with in_sentences(f"reach AWS in {region}"):
-        return _session().client(service, region_name=region, config=settings)
-
-
-_CONNECTING = Lock()
+        return aws_session().client(service, region_name=region, config=settings)

@@ -99,7 +99,9 @@ def find_stack(name: str) -> Stack:
     region = find_region()
     cloudformation = client("cloudformation")
     try:
-        with in_sentences(f"look for the stack {name} in {region}"):
+        with in_sentences(
+            f"look for the stack {name} in {region}", if_denied="check --stack and AWS_REGION"
+        ):
             [found] = cloudformation.describe_stacks(StackName=name)["Stacks"]
     except MissingError as error:
         raise UsageError(

@@ -12,7 +12,7 @@ from orchard.cloud.stack import Stack, find_stack
 from orchard.cloud.starting import Given, images_of, read_given, take_fields
 from orchard.commands.follow import follow_run
 from orchard.options import Json, TheStack
-from spark_job.errors import NoImagesError, UsageError
+from spark_job.errors import JobError, NoImagesError
 
 EXAMPLE = "Example: orchard start july --components 200 --core-instances 4 --follow"
 
@@ -47,26 +47,23 @@ def begin(stack: Stack, given: Given, *, follow: bool, json: bool) -> None:
     batch = given.input["batch"]
     going = executions.running_of(stack, batch)
     if going is not None:
-        raise UsageError(
-            f"the run {going.run} of batch {batch} goes on; {stack.again(f'follow {going.run}')} "
-            f"shows it, and {stack.again(f'stop {going.run}')} ends it"
-        )
+        raise executions.going_on(stack, going)
     images = stack.root / images_of(batch, given.input)
     if not images.exists():
         upload = stack.again(f"upload DIR {batch}")
         raise NoImagesError(f"there is nothing in {images.uri}; {upload} brings pictures there")
     given.upload(stack)
-    run = executions.start(stack, given.input)
+    execution = executions.start(stack, given.input)
+    run = execution.run
     console.say(f"Started the run {run}")
     if follow:
-        execution = executions.describe(stack, run)
-        if execution is not None:
-            follow_run(stack, execution, json=json)
+        follow_run(stack, execution, json=json)
         return
-    with suppress(KeyboardInterrupt):  # it is started all the same
+    admitted = None
+    with suppress(KeyboardInterrupt, JobError):  # it is started, whether it can be seen or not
         admitted = wait_until_admitted(stack, run)
-        if admitted is not None and not admitted.is_running:
-            outcome(stack, admitted)  # which raises what it says, if it failed
+    if admitted is not None and not admitted.is_running:
+        outcome(stack, admitted)  # which raises what it says, if it failed
     if json:
         console.write_json({"batch": batch, "run": run, "execution": stack.execution(run)})
     else:

@@ -1,7 +1,9 @@
 """``orchard stop``: ends a run, and waits until no cluster of it is left."""
 
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +14,7 @@ from orchard.cloud.executions import Execution
 from orchard.cloud.journal import CREATE_CLUSTER, Journal
 from orchard.cloud.stack import Stack, find_stack
 from orchard.options import Json, TheStack
-from spark_job.errors import JobError
+from spark_job.errors import JobError, UsageError
 
 EXAMPLE = "Example: orchard stop july.1 --yes"
 
@@ -23,7 +25,7 @@ JANITOR = 120.0
 """Seconds that the stack's janitor has to end a cluster, before this command does."""
 
 APPEARS = 90.0
-"""Seconds within which a cluster may appear that EMR was only just asked for."""
+"""Seconds after a run's end within which EMR lists a cluster that it was only just asked for."""
 
 PATIENCE = 1800.0
 """Seconds that a cluster may take to end."""
@@ -37,32 +39,52 @@ def stop(
 ) -> None:
     """Stop a run, and wait until no cluster of it is left.
 
-    It publishes nothing then; started again, the batch goes on where it was.
+    It publishes nothing then; started again, the batch goes on where it was. A cluster whose run
+    Step Functions does not know any more is ended, too.
     """
     found = find_stack(stack)
-    execution = executions.find(found, run)
+    try:
+        execution = executions.find(found, run)
+    except UsageError:
+        left = _alive(found, run)
+        if not left:
+            raise
+        _end_strays(found, run, left, yes=yes, json=json)
+        return
     stopped = execution.is_running
-    journal = Journal(found, execution.run)
     if stopped:
         if not yes and not console.ask(_question(execution)):
             console.say("Nothing was stopped")
             return
-        journal.update()
         executions.stop(found, execution.run, "by orchard stop")
         console.say(f"Stopped the run {execution.run}; its cluster is ended by the janitor")
-    try:
-        ended = _wait(found, execution.run, being_made=journal.state == CREATE_CLUSTER)
-    except KeyboardInterrupt:
-        again = found.again(f"stop {execution.run}")
-        console.say(f"The cluster ends all the same; {again} waits for that again")
-        raise
+    journal = Journal(found, execution.run)
+    journal.update()
+    ended = _wait(found, execution.run, journal, _may_appear(execution))
     if json:
-        console.write_json(
-            {"run": execution.run, "stopped": stopped, "clusters": [one.id for one in ended]}
-        )
+        console.write_json(_record(execution.run, ended, stopped=stopped))
     elif not stopped:
         console.say(f"The run {execution.run} had ended before ({execution.status.lower()})")
     console.say(f"No cluster of the run {execution.run} is left")
+
+
+def _end_strays(stack: Stack, run: str, left: list[Cluster], *, yes: bool, json: bool) -> None:
+    """End the clusters of a run that Step Functions does not know, and so no janitor sees to."""
+    names = ", ".join(one.id for one in left)
+    asked = f"Step Functions knows no run {run}. End its cluster {names}?"
+    if not yes and not console.ask(asked):
+        console.say("Nothing was ended")
+        return
+    clusters.terminate(left)
+    ended = _wait(stack, run, None, 0.0)
+    if json:
+        console.write_json(_record(run, [*left, *ended], stopped=False))
+    console.say(f"No cluster of the run {run} is left")
+
+
+def _record(run: str, ended: list[Cluster], *, stopped: bool) -> dict[str, Any]:
+    ids = list(dict.fromkeys(one.id for one in ended))
+    return {"run": run, "stopped": stopped, "clusters": ids}
 
 
 def _question(execution: Execution) -> str:
@@ -70,24 +92,50 @@ def _question(execution: Execution) -> str:
     return f"Stop the run {execution.run} of batch {execution.batch}, at work since {since}?"
 
 
-def _wait(stack: Stack, run: str, *, being_made: bool) -> list[Cluster]:
+def _alive(stack: Stack, run: str) -> list[Cluster]:
+    return [one for one in clusters.clusters(stack) if one.run == run]
+
+
+def _may_appear(execution: Execution) -> float:
+    """Seconds within which a cluster of a run may appear that is not listed yet."""
+    if execution.ended is None:  # it was stopped just now
+        return APPEARS
+    return APPEARS - max(0.0, (datetime.now(UTC) - execution.ended).total_seconds())
+
+
+def _wait(stack: Stack, run: str, journal: Journal | None, appears: float) -> list[Cluster]:
     """Wait until no cluster of a run lives; end those that nobody ends. Those that were there."""
+    try:
+        return _wait_for_end(stack, run, journal, appears)
+    except KeyboardInterrupt:
+        console.say(
+            f"The cluster ends all the same; {stack.again(f'stop {run}')} waits for that again"
+        )
+        raise
+
+
+def _wait_for_end(stack: Stack, run: str, journal: Journal | None, appears: float) -> list[Cluster]:
     begun = time.monotonic()
     seen: dict[str, Cluster] = {}
-    helped = False
+    helped: set[str] = set()
+    said = False
     while True:
-        alive = [one for one in clusters.clusters(stack) if one.run == run]
+        alive = _alive(stack, run)
         waited = time.monotonic() - begun
         for one in alive:
             if one.id not in seen or seen[one.id].state != one.state:
                 console.say(f"The cluster {one.id} is {one.state}")
             seen[one.id] = one
-        if not alive and (seen or not being_made or waited > APPEARS):
-            return list(seen.values())
-        left = [one for one in alive if one.state != TERMINATING]
-        if left and waited > JANITOR and not helped:
+        if not alive:
+            if waited >= appears or _are_all(journal, seen):
+                return list(seen.values())
+            if not said:
+                console.say(f"EMR may be making its cluster: {appears:.0f} s show whether it is")
+                said = True
+        left = [one for one in alive if one.state != TERMINATING and one.id not in helped]
+        if left and waited > JANITOR:
             clusters.terminate(left)
-            helped = True
+            helped.update(one.id for one in left)
         if waited > PATIENCE:
             names = ", ".join(one.id for one in alive)
             raise JobError(
@@ -95,3 +143,13 @@ def _wait(stack: Stack, run: str, *, being_made: bool) -> list[Cluster]:
                 "in EMR's console, or ask the support of AWS"
             )
         time.sleep(POLL)
+
+
+def _are_all(journal: Journal | None, seen: Mapping[str, Cluster]) -> bool:
+    """Whether all clusters were seen that a run asked for."""
+    if journal is None:
+        return True
+    made = set(journal.clusters)
+    if journal.state == CREATE_CLUSTER:  # whose answer nobody waited for
+        return bool(seen.keys() - made)
+    return bool(made) and made <= seen.keys()

@@ -6,10 +6,9 @@ import typer
 
 from orchard import console
 from orchard.cloud import uploading
-from orchard.cloud.moving import Moved
 from orchard.cloud.stack import find_stack
 from orchard.cloud.starting import read_given
-from orchard.cloud.uploading import Survey
+from orchard.cloud.uploading import Survey, Uploaded
 from orchard.commands.start import begin
 from orchard.options import Json, TheStack, expand
 from spark_job import contract
@@ -35,18 +34,23 @@ def upload(
         ),
     ] = None,
     stack: TheStack = "Orchard",
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace pictures of the same names and other content."),
+    ] = False,
     start: Annotated[
         bool, typer.Option("--start", help="Start the batch when all of it is there.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="With --start: follow the run until its end.")
+        bool, typer.Option("--follow", help="Start it, and follow the run until its end.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Upload a folder of photographs as a batch.
 
     Only what is new goes up, whoever uploaded the rest; broken off, the same command goes on where
-    it was. Each file is sent with its checksum, which S3 holds it against.
+    it was. Nothing is sent if a picture would replace another one, unless you say so. Each file is
+    sent with its checksum, which S3 holds it against.
     """
     place = expand(directory)
     name = name_batch(place) if batch is None else batch
@@ -56,14 +60,14 @@ def upload(
     _say_what_stays(surveyed)
     folder = found.root / f"{contract.IMAGES}/{name}"
     try:
-        moved = uploading.upload(place, surveyed, folder)
+        uploaded = uploading.upload(place, surveyed, folder, replace=replace)
     except KeyboardInterrupt:
         console.say("What is uploaded stays; the same command goes on where it was")
         raise
-    console.say(_told(moved))
-    if not start:
+    console.say(_told(uploaded))
+    if not start and not follow:
         if json:
-            console.write_json(_record(name, folder.uri, surveyed, moved))
+            console.write_json(_record(name, folder.uri, surveyed, uploaded))
         else:
             console.write(folder.uri)
         console.say(f"{found.again(f'start {name} --follow')} runs the batch")
@@ -89,19 +93,21 @@ def _say_what_stays(found: Survey) -> None:
         )
 
 
-def _told(moved: Moved) -> str:
-    there = f", {moved.there:,} were there already" if moved.there else ""
-    size = console.in_bytes(moved.bytes)
-    return f"{console.counted(moved.files, 'picture')} uploaded ({size}){there}"
+def _told(uploaded: Uploaded) -> str:
+    replaced = f", {uploaded.replaced:,} replaced" if uploaded.replaced else ""
+    there = f", {uploaded.there:,} were there already" if uploaded.there else ""
+    size = console.in_bytes(uploaded.bytes)
+    return f"{console.counted(uploaded.new, 'picture')} uploaded{replaced} ({size}){there}"
 
 
-def _record(batch: str, where: str, found: Survey, moved: Moved) -> dict[str, Any]:
+def _record(batch: str, where: str, found: Survey, uploaded: Uploaded) -> dict[str, Any]:
     return {
         "batch": batch,
         "images": where,
-        "uploaded": moved.files,
-        "bytes": moved.bytes,
-        "there": moved.there,
+        "uploaded": uploaded.new,
+        "replaced": uploaded.replaced,
+        "bytes": uploaded.bytes,
+        "there": uploaded.there,
         "ignored": dict(found.ignored),
         "unsupported": dict(found.unsupported),
         "unnamed": found.unnamed,

@@ -18,7 +18,13 @@ from typer.main import get_command
 
 from orchard.app import CLOUD, EPILOG, INTERRUPTED, app
 from spark_job.errors import JobError
-from spark_job.objects import ExpiredError, Folder, NoSuchBucketError, ThrottledError
+from spark_job.objects import (
+    ExpiredError,
+    Folder,
+    NoSuchBucketError,
+    ThrottledError,
+    WrongClockError,
+)
 from spark_job.settings import EPILOG as SETTINGS_EPILOG
 from tests.orchard.command import orchard, refusal, start, succeed
 from tests.spark_job.jobs import REPOSITORY, environment_with
@@ -220,7 +226,12 @@ def test_on_a_terminal_a_table_is_drawn(local: Folder) -> None:
         (ThrottledError("slow down"), 5, "S3 is busy or out of reach (slow down); wait a while"),
         (ExpiredError("token"), 5, "the AWS credentials expired (token); sign in"),
         (NoSuchBucketError("there is no such bucket"), 2, "no such bucket; check --output"),
-        (PermissionError("denied"), 2, "denied; check --output, and who you are signed in as"),
+        (
+            PermissionError("denied"),
+            2,
+            "denied; check --output or --stack, and who you are signed in as",
+        ),
+        (WrongClockError("skewed"), 2, "skewed; set this machine's clock, and try again"),
         (OSError("disk"), 1, "OSError: disk; check --output"),
         (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero; this is a bug: `orchard --"),
         (KeyboardInterrupt(), 130, "interrupted; the same command takes up what is left"),

@@ -118,6 +118,7 @@ def place(
         patch.setenv("AWS_REGION", REGION)
         patch.setattr(following, "POLL", 0.5)
         patch.setattr(stop, "POLL", 0.5)
+        patch.setattr(stop, "APPEARS", 2.0)
         patch.setattr(following, "LINE_EVERY", 0.0)
         patch.setattr(following, "NODES_EVERY", 1.0)
         patch.setattr(retries, "PATIENCE", 1.0)
@@ -136,7 +137,12 @@ def july(place: Path) -> Result:
 @contextmanager
 def signed_in(credentials: Credentials) -> Iterator[None]:
     """Act with somebody's credentials, which clients keep for as long as they live."""
-    caches: list[Any] = [s3._connected, s3._connected_client, session._connected]
+    caches: list[Any] = [
+        s3._connected,
+        s3._connected_client,
+        s3._signed_in,
+        session._connected,
+    ]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in credentials.environment().items():
             patch.setenv(name, value)
@@ -389,6 +395,7 @@ def test_a_stack_of_another_version_is_warned_of_and_one_of_another_contract_ref
         assert "there is no stack None in eu-west-1" in refusal("status", "--stack", "None")
     denied = refusal("status", "--stack", "Older")
     assert denied.startswith("you may not look for the stack Older in eu-west-1 (AccessDenied: ")
+    assert denied.endswith("ViewerPolicy names, or check --stack and AWS_REGION")
 
 
 @pytest.mark.usefixtures("july")

@@ -27,6 +27,7 @@ from spark_job.objects import (
     ServerError,
     ThrottledError,
     TimedOutError,
+    WrongClockError,
     open_folder,
 )
 from spark_job.reading import Pace, read_ahead
@@ -111,6 +112,7 @@ def test_what_s3_did_is_told_apart(
         (400, "TokenRefreshRequired", ExpiredError),
         (403, "SignatureDoesNotMatch", RefusedError),
         (401, "", RefusedError),
+        (403, "RequestTimeTooSkewed", WrongClockError),
         (400, "MalformedXML", OSError),
         (404, "NoSuchKey", FileNotFoundError),
     ],

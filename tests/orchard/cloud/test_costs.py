@@ -32,14 +32,27 @@ def test_the_runs_of_this_month_are_added_up(stack: Stack, monkeypatch: pytest.M
         cost = None if dollars is None else Dollars(dollars, 0.25, 2, 0.82)
         folder = stack.root / f"results/july/runs/{run}"
         folder.write("run.json", replace(receipt, dollars=cost).to_json())
-    good = ended(stack, status="SUCCEEDED", started=NOW - timedelta(days=1))
+    good = ended(stack, status="SUCCEEDED", started=NOW - timedelta(days=1), ended=NOW)
     listed = [
-        replace(good, run="july.9", status="RUNNING", ended=None),
+        replace(
+            good,
+            run="july.9",
+            status="RUNNING",
+            started=NOW - timedelta(days=27),
+            ended=None,
+        ),
         replace(good, run="july.8", status="FAILED"),
         replace(good, run="july.7"),  # pruned
         replace(good, run="july.3"),
+        # It took longer than those, whose ends it is listed among.
+        replace(good, run="july.1", started=NOW - timedelta(days=30), ended=NOW),
         replace(good, run="july.2"),
-        replace(good, run="july.1", started=NOW - timedelta(days=30)),
+        replace(
+            good,
+            run="july.1",
+            started=NOW - timedelta(days=31),
+            ended=NOW - timedelta(days=30),
+        ),
     ]
 
     def several(*_: Any) -> Iterator[Execution]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from orchard.cloud import fetching
+from orchard.cloud import fetching, moving
 from orchard.cloud.fetching import fetch
 from spark_job import contract
 from spark_job.errors import JobError, UnavailableError, UsageError
@@ -107,6 +109,54 @@ def test_an_etag_that_is_no_md5_is_found_out_once(
     first = fetch(there, "july", here)
     assert first.moved.files == first.files
     assert fetch(there, "july", here).moved.files == 0
+    # Of the same size, no table whose rows are counted, and not the first that is looked at.
+    monkeypatch.setattr(moving, "THREADS", 1)
+    model = contract.models_folder(first.receipt.extractor)
+    damaged = next(Path(here.uri, model).rglob("*.npz"))
+    content = damaged.read_bytes()
+    damaged.write_bytes(bytes(len(content)))
+    assert fetch(there, "july", here).moved.files == 1
+    assert damaged.read_bytes() == content
+
+
+def test_a_file_that_was_written_in_parts_is_not_fetched_again(
+    there: Folder, here: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = fetch(there, "july", here).receipt
+    large = f"{contract.run_folder('july', receipt.run)}/large.bin"
+    with there.create(large) as stream:
+        stream.write(os.urandom(12_000_000))
+    assert fetch(there, "july", here).moved.files == 1
+    read: list[str] = []
+    reads = S3Folder.read
+
+    def noted(folder: S3Folder, name: str, **named: Any) -> bytes:
+        read.append(name)
+        return reads(folder, name, **named)
+
+    monkeypatch.setattr(S3Folder, "read", noted)
+    assert fetch(there, "july", here).moved.files == 0
+    assert large not in read
+    Path(here.uri, large).write_bytes(bytes(12_000_000))
+    assert fetch(there, "july", here).moved.files == 1
+
+
+def test_the_receipt_comes_after_all_others(
+    there: Folder, here: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after those that take longer."""
+    read = S3Folder.read
+
+    def slowly(folder: S3Folder, name: str, **named: Any) -> bytes:
+        if f"/{contract.VECTORS}/" in name:
+            sleep(1.0)
+        elif name.endswith(f"/{contract.RUN}") and folder.prefix == "":
+            vectors = list(Path(here.uri).rglob(f"{contract.VECTORS}/*.parquet"))
+            assert vectors, "the receipt is here, and they are not"
+        return read(folder, name, **named)
+
+    monkeypatch.setattr(S3Folder, "read", slowly)
+    assert fetch(there, "july", here).moved.files > 0
 
 
 def test_what_comes_damaged_twice_is_not_kept(

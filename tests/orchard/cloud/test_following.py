@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchard.cloud import executions, following
+from orchard.cloud import clusters, executions, following
 from orchard.cloud.clusters import Nodes
 from orchard.cloud.executions import Execution
-from orchard.cloud.following import Follower, outcome, progress
+from orchard.cloud.following import Follower, outcome, progress, wait_until_admitted
 from orchard.cloud.journal import Entered, Journal, _cluster_of
-from orchard.cloud.session import ExpiredCredentialsError, OutOfReachError
+from orchard.cloud.session import ExpiredCredentialsError, MissingError, OutOfReachError
 from spark_job.errors import JobError
 from spark_job.objects import ThrottledError
+from tests.orchard.command import succeed
 from tests.spark_job.published import publish_batch
 
 if TYPE_CHECKING:
@@ -132,6 +133,68 @@ def test_nodes_in_words() -> None:
         str(Nodes(3, 0, {"m5.xlarge": 2, "m6i.xlarge": 1}, 2))
         == "3 nodes are up (2 m5.xlarge, 1 m6i.xlarge, 2 of them on Spot)"
     )
+
+
+class TestWhileStepFunctionsDoesNotTellYet:
+    """What was started a moment ago may not be described for some seconds."""
+
+    @pytest.fixture
+    def untold(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+        stack.root.write("images/july/1.png", b"1")
+        monkeypatch.setattr(executions, "describe", lambda *_: None)
+        monkeypatch.setattr(following, "POLL", 0.0)
+        return stack
+
+    def test_it_is_followed(self, untold: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is not there at all here, which is what is answered at first."""
+        execution = ended(untold, status="RUNNING", ended=None)
+        looks = iter(range(3))
+
+        def describe(*_: Any) -> Execution | None:
+            return None if next(looks, None) is not None else ended(untold, status="ABORTED")
+
+        monkeypatch.setattr(executions, "describe", describe)
+        update, told = Journal.update, []
+
+        def late(journal: Journal) -> list[Entered]:
+            told.append(1)
+            return [] if len(told) > 3 else update(journal)
+
+        monkeypatch.setattr(Journal, "update", late)
+        with pytest.raises(JobError, match=r"the run july\.1 was stopped"):
+            Follower(untold, execution).follow()
+        assert len(told) == 4
+
+    def test_for_a_while_only(self, untold: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(following, "APPEARS", 0.0)
+        with pytest.raises(MissingError, match=r"cannot read how the run july\.1 goes"):
+            Follower(untold, ended(untold, status="RUNNING", ended=None)).follow()
+
+    def test_its_name_is_told(self, untold: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        def busy(*_: Any) -> None:
+            raise OutOfReachError("no way")
+
+        assert wait_until_admitted(untold, "july.1", 0.2) is None
+        monkeypatch.setattr(executions, "describe", busy)
+        assert succeed("start", "july", "--stack", untold.name).stdout == "july.1\n"
+
+
+def test_a_look_at_the_nodes_that_fails_ends_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "NODES_EVERY", 0.0)
+    follower = Follower(stack, ended(stack, status="RUNNING", ended=None))
+    follower._journal.clusters.append("j-0")  # of which EMR knows nothing
+    assert follower._tell_cluster() == ""
+    follower._nodes = "3 nodes are up"
+    assert follower._tell_cluster() == "3 nodes are up"
+
+    def expired(_: str) -> None:
+        raise ExpiredCredentialsError("sign in")
+
+    monkeypatch.setattr(clusters, "nodes_of", expired)
+    with pytest.raises(ExpiredCredentialsError):
+        follower._tell_cluster()
 
 
 class TestWhileAwsIsOutOfReach:

@@ -37,8 +37,7 @@ def test_the_first_failure_ends_it() -> None:
     assert moved.done <= len(left) < 100
 
 
-def test_no_more_is_on_its_way_than_a_slow_line_bears(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moving, "IN_FLIGHT", 35)
+def test_no_more_is_on_its_way_than_a_slow_line_bears() -> None:
     lock, now, most = Lock(), 0, 0
 
     def act(_: File) -> bool:
@@ -51,7 +50,8 @@ def test_no_more_is_on_its_way_than_a_slow_line_bears(monkeypatch: pytest.Monkey
             now -= 1
         return True
 
-    move([*FILES, File("large", 1000)], act, doing="move", moved=Moved())
+    files = [*FILES, File("large", 1000)]
+    move(files, act, doing="move", moved=Moved(), in_flight=35)
     assert most == 3
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore import exceptions
 
+from orchard.cloud import executions, session
+from orchard.cloud.clusters import clusters
 from orchard.cloud.session import (
     ExpiredCredentialsError,
     MissingError,
@@ -16,7 +21,7 @@ from orchard.cloud.session import (
 )
 from orchard.cloud.stack import find_stack
 from orchard.options import open_root
-from spark_job import __version__, deployed
+from spark_job import __version__, deployed, s3
 from spark_job.errors import JobError, UsageError
 from tests.orchard.cloud.conftest import BOUNDS
 from tests.orchard.command import refusal, rows, succeed
@@ -89,15 +94,18 @@ def test_without_a_region_or_credentials_there_is_a_sentence(
     assert "set AWS_PROFILE, or sign in (aws sso login)" in refusal("status")
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
+    s3._signed_in.cache_clear()
     assert refusal("status").startswith("no AWS region is chosen; set AWS_REGION")
     monkeypatch.setenv("AWS_PROFILE", "nobody's")
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    s3._signed_in.cache_clear()
+    session._connected.cache_clear()
     assert "nobody's" in refusal("status")
 
 
-def answer(code: str, status: int = 400) -> exceptions.ClientError:
+def answer(code: str, status: int = 400, words: str = "so.") -> exceptions.ClientError:
     told = {
-        "Error": {"Code": code, "Message": "so."},
+        "Error": {"Code": code, "Message": words},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
     return exceptions.ClientError(told, "Any")
@@ -113,6 +121,17 @@ def answer(code: str, status: int = 400) -> exceptions.ClientError:
             "you may not look (AccessDeniedException: so",
         ),
         (answer("UnrecognizedClientException"), UsageError, "AWS knows nobody by these"),
+        (answer("RequestTimeTooSkewed", 403), UsageError, "set this machine's clock"),
+        (
+            answer("InvalidSignatureException", 400, "Signature not yet current: 1 is later"),
+            UsageError,
+            "set this machine's clock",
+        ),
+        (
+            answer("SignatureDoesNotMatch", 403, "Signature expired: 1 is now earlier than 2"),
+            UsageError,
+            "set this machine's clock",
+        ),
         (answer("ThrottlingException"), OutOfReachError, "AWS is busy (ThrottlingException: so"),
         (answer("InternalFailure", 500), OutOfReachError, "wait a while, and try again"),
         (answer("ExecutionDoesNotExist"), MissingError, "check its name"),
@@ -137,6 +156,13 @@ def test_what_aws_answers_is_a_sentence(error: Exception, kind: type[JobError], 
     assert type(raised.value) is kind
     assert words in str(raised.value)
     assert raised.value.exit_code == kind.exit_code
+
+
+def test_a_bucket_that_is_gone_says_to_check_the_stack(deploy: Callable[..., str]) -> None:
+    """And no option that the command does not have."""
+    name = deploy(**{deployed.DATA_BUCKET: "gone-bucket"})
+    told = refusal("start", "july", "--stack", name)
+    assert told.endswith("; check --stack, and who you are signed in as")
 
 
 class TestWhere:
@@ -186,3 +212,44 @@ def test_a_profiles_region_is_enough(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "mine")
     assert find_region() == "eu-north-1"
+
+
+def test_whoever_has_a_code_to_type_in_types_it_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A profile is asked once for credentials, however many services there are, and S3 among them.
+
+    Here it is a process that gives them; a role's profile would ask a person for a code.
+    """
+    credentials = {
+        "Version": 1,
+        "AccessKeyId": "key",
+        "SecretAccessKey": "secret",
+        "SessionToken": "token",
+        "Expiration": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+    }
+    asked = tmp_path / "asked"
+    (tmp_path / "give.py").write_text(
+        f"open({str(asked)!r}, 'a').write('asked ')\nprint({json.dumps(credentials)!r})"
+    )
+    process = f"{sys.executable} {tmp_path / 'give.py'}"
+    (tmp_path / "config").write_text(f"[profile mine]\ncredential_process = {process}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for cache in (s3._connected, s3._connected_client, session._connected, s3._signed_in):
+        cache.cache_clear()
+    found = find_stack(stack.name)
+    assert executions.start(found, {"batch": "july"})
+    assert clusters(found) == []
+    found.root.write("images/july/1.png", b"1")
+    assert found.root.read("images/july/1.png") == b"1"
+    s3._client().head_bucket(Bucket=found.data_bucket)
+    assert asked.read_text() == "asked "
+
+
+@pytest.mark.usefixtures("stack")
+def test_credentials_of_a_profile_are_not_used_for_longer_than_they_are_good() -> None:
+    until = s3._credentials()()["expires_at"]
+    assert until - datetime.now(UTC) <= timedelta(minutes=10)

@@ -142,23 +142,39 @@ class TestNames:
     """The runs of a batch are numbered, whoever starts them, and a number is given out once."""
 
     def test_the_next_number_is_taken(self, stack: Stack) -> None:
-        assert executions.start(stack, {"batch": "july"}) == "july.1"
-        assert executions.start(stack, {"batch": "july"}) == "july.2"
-        assert executions.start(stack, {"batch": "july.1"}) == "july.1.1"
+        assert executions.start(stack, {"batch": "july"}).run == "july.1"
+        assert executions.start(stack, {"batch": "july"}).run == "july.2"
+        assert executions.start(stack, {"batch": "july.1"}).run == "july.1.1"
         # One that nobody remembers but its results.
         stack.root.write("results/july/runs/july.7/run.json", b"{}")
-        assert executions.start(stack, {"batch": "july"}) == "july.8"
+        assert executions.start(stack, {"batch": "july"}).run == "july.8"
 
-    def test_a_name_that_somebody_takes_meanwhile_is_passed_over(
+    def test_a_name_that_is_kept_after_its_runs_end_is_passed_over(
         self, stack: Stack, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        executions.start(stack, {"batch": "july"})
+        executions.stop(stack, executions.start(stack, {"batch": "july"}).run, "enough")
         monkeypatch.setattr(executions, "_last_number", lambda *_: 0)
         # With another input: with the same one, Step Functions takes it for the same request.
-        assert executions.start(stack, {"batch": "july", "csv": True}) == "july.2"
+        assert executions.start(stack, {"batch": "july", "csv": True}).run == "july.2"
+        executions.stop(stack, "july.2", "enough")
         monkeypatch.setattr(executions, "TRIES", 1)
         with pytest.raises(JobError, match="names of runs of july were taken"):
             executions.start(stack, {"batch": "july", "again": True})
+
+    def test_beside_a_run_that_somebody_starts_meanwhile_none_is_started(
+        self, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(executions, "running_of", lambda *_: None)
+        monkeypatch.setattr(executions, "_last_number", lambda *_: 0)
+        stack.root.write("images/july/1.png", b"1")
+        executions.start(stack, {"batch": "july"})
+        told = refusal("start", "july", "--csv", "--stack", stack.name)
+        assert told.startswith("the run july.1 of batch july goes on; `orchard follow july.1")
+        assert [each.run for each in executions.executions(stack)] == ["july.1"]
+
+    def test_what_is_started_is_what_is_described(self, stack: Stack) -> None:
+        started = executions.start(stack, {"batch": "july", "csv": True})
+        assert started == executions.describe(stack, "july.1")
 
     def test_what_is_meant_is_a_run_or_the_latest_of_a_batch(self, stack: Stack) -> None:
         executions.start(stack, {"batch": "july"})
