@@ -29,6 +29,7 @@ from spark_job.errors import NoImagesError, UsageError
 from spark_job.listing import SMALL_PART, list_images, require_folder
 from spark_job.objects import open_folder
 from spark_job.receipts import processor
+from spark_job.report.making import report_after
 from spark_job.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Measured:
     processor
         Their kind.
     start
-        Seconds of any run, however small.
+        Seconds of any run, however small: its report's, which grows little, among them.
     per_image
         Seconds of a core by stage, for an average picture of the batch.
     """
@@ -289,7 +290,10 @@ def measure(
                 engine="processes",
             )
         )
-    return _measured(listing, chosen, receipt, imported, listed)
+        started = perf_counter()
+        report_after(open_folder(receipt.output), receipt.batch, receipt.run)
+        reported = perf_counter() - started
+    return _measured(listing, chosen, receipt, imported + reported, listed)
 
 
 def _choose(listing: Listing, sample: int | None) -> pa.Table:
@@ -311,9 +315,9 @@ def _evenly(sample: int, workers: int) -> int:
 
 
 def _measured(
-    listing: Listing, chosen: pa.Table, receipt: RunReceipt, imported: float, listed: float
+    listing: Listing, chosen: pa.Table, receipt: RunReceipt, beside: float, listed: float
 ) -> Measured:
-    """Divide what the sample's run took into what grows with a batch and what does not."""
+    """Divide what the sample's run took, and `beside` it, into what grows with a batch or not."""
     size, slots = len(chosen), receipt.engine.slots
     work = receipt.seconds_in_workers
     mean, of_sample = listing.mean_bytes, pc.mean(chosen["bytes"]).as_py() or 0.0
@@ -324,7 +328,7 @@ def _measured(
         if stage not in BY_PART
     }
     growing = sum(seconds for stage, seconds in work.items() if stage not in BY_PART)
-    start = imported + receipt.seconds["total"] - growing / min(slots, size)
+    start = beside + receipt.seconds["total"] - growing / min(slots, size)
     return Measured(
         images=len(listing),
         bytes=round(mean * len(listing)),
