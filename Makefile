@@ -49,9 +49,10 @@ demo: $(VENV)/$(DEMO_NEEDS).installed $(BIN)/orchard ## run the job on this mach
 
 .PHONY: check
 check: lint types $(BIN)/orchard ## style, types and the quick tests: what to run before each commit
-	@$(BIN)/python -m pytest -q -m "not (job or spark or keras or cdk or rehearsal or browser)" \
+	@$(BIN)/python -m pytest -q -m "not (job or slow or spark or keras or cdk or rehearsal or browser)" \
 		--ignore tests/bootstrap --ignore tests/stacks --ignore tests/rehearsal \
 		--ignore tests/notebooks --ignore tests/benchmarks --ignore tests/browser \
+		--ignore tests/orchard/cloud \
 		$(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: test

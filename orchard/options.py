@@ -12,6 +12,7 @@ from orchard.collection import batch_names
 from spark_job import contract
 from spark_job.errors import JobError, UsageError
 from spark_job.objects import Folder, open_folder
+from spark_job.s3 import require_credentials
 
 ENVIRONMENT = "ORCHARD_OUTPUT"
 
@@ -101,6 +102,19 @@ def expand(place: str) -> str:
     return place if "://" in place else str(Path(place).expanduser())
 
 
+def reach(place: str) -> Folder:
+    """Open a folder as a person says it, local or in S3.
+
+    Raises
+    ------
+    UsageError
+        Where it is none, or is in S3 and nobody is signed in.
+    """
+    if place.startswith("s3://"):
+        require_credentials()
+    return open_folder(expand(place))
+
+
 def open_root(output: str | None, stack: str | None = None) -> Folder:
     """Reach the root of all batches: what was said on the command line, else in the environment.
 
@@ -123,7 +137,7 @@ def open_root(output: str | None, stack: str | None = None) -> Folder:
         here = open_folder(RESULTS_HERE)
         if _is_root(here):
             return here
-    root = open_folder(expand(output or DEMO))
+    root = reach(output or DEMO)
     if _is_root(root):
         return root
     inner = [root / name for name in root.folders()] if root.is_local else []

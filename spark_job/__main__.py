@@ -69,6 +69,8 @@ def execute(settings: JobSettings) -> RunReceipt | Failure | None:
             LOGGER.info("interrupted, but the run was published already")
             return None
         message = f"interrupted; nothing was published{_what_is_left(settings)}"
+        if _state(settings) is not State.SETTLED:
+            message += "; the same command goes on from there"
         failure = Failure(INTERRUPTED, "Interrupted", message)
     except JobError as error:
         failure = Failure(error.exit_code, type(error).__name__, str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial, reduce
@@ -37,12 +38,12 @@ from spark_job.corrections import correct, read_corrections
 from spark_job.dollars import estimate
 from spark_job.drift import judge, warn
 from spark_job.engines import start_engine
-from spark_job.errors import NoImagesError, OutputRefusedError, UsageError
+from spark_job.errors import JobError, NoImagesError, OutputRefusedError, UsageError
 from spark_job.featurize import Featurizer, SecondPass, warm_up
 from spark_job.findings.outliers import Far
 from spark_job.findings.survey import survey
 from spark_job.known import CarryingPass, ContentsPass, KnownContents, find_known
-from spark_job.lineage import BatchMoments
+from spark_job.lineage import BatchMoments, published_receipt
 from spark_job.listing import (
     PART_IMAGES,
     list_images,
@@ -126,6 +127,8 @@ def run(settings: JobSettings) -> RunReceipt:
         receipt = claim.settled
         if receipt is None:
             find_current(settings, output, card)  # what cannot be is told before the work
+            if corrections is None:
+                _miss_corrections(output, settings.batch)
             name = f"orchard {settings.batch}"
             with start_engine(
                 settings.engine, master=settings.master, name=name, warm_up=warm_up(card.name)
@@ -590,6 +593,21 @@ def _require_apart(images: Folder, output: Folder) -> None:
             f"--output {output.uri} lies inside --images {images.uri}; choose a folder outside of "
             "it"
         )
+
+
+def _miss_corrections(output: Folder, batch: str) -> None:
+    """Say that the published run has corrections which this one is not given."""
+    with suppress(JobError):  # which is told where it matters
+        published = published_receipt(output, batch)
+        if published is not None and (published.counts.dropped or published.counts.relabelled):
+            LOGGER.warning(
+                "the published run of the batch has corrections (%s dropped, %s relabelled), and "
+                "this one has none; to keep them give --corrections %s/%s",
+                f"{published.counts.dropped:,}",
+                f"{published.counts.relabelled:,}",
+                published.results,
+                contract.CORRECTIONS_FILE,
+            )
 
 
 def _list(settings: JobSettings, folder: Folder, corrections: Corrections | None) -> Listing:

@@ -661,6 +661,28 @@ def aws_session() -> Any:
         return _signed_in()
 
 
+def require_credentials() -> None:
+    """Look for credentials, of which S3's own client would wait for a minute.
+
+    Raises
+    ------
+    UsageError
+        Where there are none.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = aws_session().get_credentials()
+    except (BotoCoreError, ValueError) as error:
+        raise UsageError(
+            f"the AWS configuration gives no credentials ({error}); check AWS_PROFILE, or sign in"
+        ) from error
+    if found is None:
+        raise UsageError(
+            "there are no AWS credentials here; set AWS_PROFILE, or sign in (aws sso login)"
+        )
+
+
 def _credentials() -> Any:
     from botocore.exceptions import BotoCoreError
     from obstore.auth.boto3 import Boto3CredentialProvider

@@ -54,7 +54,7 @@ def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
     workers = {"processes": "processes", "spark": "Spark tasks"}[receipt.engine.name]
     lines += [
         ("components", f"{model.k}, which keep {kept}"),
-        ("model", f"{model.model} ({'reused' if model.reused else 'fitted on this batch'})"),
+        ("model", f"{model.model} ({origin(receipt)})"),
         *(_drift(drift) if drift is not None else []),
         *([("findings", findings_in_words(receipt.findings))] if receipt.findings else []),
         (
@@ -74,6 +74,15 @@ def facts(receipt: RunReceipt) -> list[tuple[str, str]]:
             )
         ]
     return [*lines, ("results", receipt.results)]
+
+
+def origin(receipt: RunReceipt) -> str:
+    """Say where the run's model is from."""
+    model = receipt.model
+    if model.reused:
+        return "reused"
+    others = model.n - receipt.counts.featurized
+    return "fitted on this batch" + (f" and {others:,} images of others" if others > 0 else "")
 
 
 def _drift(card: DriftCard) -> list[tuple[str, str]]:

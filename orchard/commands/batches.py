@@ -120,6 +120,8 @@ def rejects(
         columns = ("path", "stage", "reason", "detail")
         console.write_table(columns, ([str(row[name]) for name in columns] for row in found))
     known = receipt.counts.rejects
+    if not known and not receipt.counts.unsupported and not reason:
+        console.say(f"Nothing of batch {batch} was rejected")
     for one in reason or ():
         if one not in known and not (one == UNSUPPORTED and receipt.counts.unsupported):
             have = f"; it has {in_words(known)}" if known else ", nor for any other"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from orchard import console
-from orchard.options import Json, expand
+from orchard.options import Json, expand, reach
 from orchard.planning import (
     PER_IMAGE,
     READY,
@@ -72,6 +72,7 @@ def make_plan(
     cluster = Cluster.of(on, nodes, price)
     settings = {"full_decode": full_decode} | ({} if network is None else {"network": network})
     try:
+        reach(directory)
         measured = measure(expand(directory), sample=sample, settings=settings)
     except JobError as error:
         raise type(error)(str(error).replace("--images", "DIR")) from error

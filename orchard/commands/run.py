@@ -10,7 +10,7 @@ import typer
 
 from orchard import console
 from orchard.job_options import read_settings, take_job_options
-from orchard.options import RESULTS_HERE, Json, NewOutput, expand
+from orchard.options import RESULTS_HERE, Json, NewOutput, expand, reach
 from spark_job import contract
 from spark_job.__main__ import execute, report
 from spark_job.errors import UsageError
@@ -59,7 +59,8 @@ def run(
     }
     settings = read_settings(required, options)
     try:
-        require_folder(open_folder(images))  # before a failed run is noted anywhere
+        reach(required["output"])
+        require_folder(reach(images))  # before a failed run is noted anywhere
     except UsageError as error:
         raise UsageError(_without_option(str(error))) from error
     outcome = execute(settings)

@@ -17,6 +17,7 @@ from spark_job.findings.looking import MOST_SUSPECTS
 from spark_job.findings.outliers import MOST_OUTLIERS
 from spark_job.report.verdict import judge_batch
 from spark_job.report.view import VOTERS, View, map_data, spectrum
+from spark_job.summary import origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,8 +187,7 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
     yield "time", f"{_duration(receipt.seconds['total'])}, {speed}"
     if receipt.dollars is not None:
         yield "cost", f"about {receipt.dollars.estimate:.2f} dollars, an estimate"
-    origin = "reused" if model.reused else "fitted on this batch"
-    yield "model", f"{model.model}, {origin}, of {counted(model.n, 'picture')}"
+    yield "model", f"{model.model}, {origin(receipt)}, of {counted(model.n, 'picture')}"
     if results.model is not None and len(results.model.batches) > 1:
         names = [one["batch"] for one in results.model.batches]
         more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""

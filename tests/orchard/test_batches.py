@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from spark_job import contract, runs
 from spark_job.claims import Claim
 from spark_job.dollars import Dollars
 from spark_job.drift import DriftCard, LabelDrift
 from spark_job.receipts import Failure, RunReceipt
-from tests.orchard.command import refusal, rows, succeed
+from spark_job.summary import origin
+from tests.orchard.command import refusal, rows, start, succeed
 from tests.spark_job.published import EXTRACTOR, publish_batch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spark_job.objects import Folder
 
 DRIFT = DriftCard(
@@ -170,3 +176,26 @@ class TestRejects:
         assert result.stderr == (
             "Batch apples has no images that were rejected as truncated; it has 1 empty\n"
         )
+
+
+def test_a_model_of_other_batches_too_is_told_as_such(local: Folder) -> None:
+    receipt = publish_batch(local, "apples", fit=True)
+    assert origin(receipt) == "fitted on this batch"
+    others = replace(receipt, model=replace(receipt.model, n=receipt.counts.featurized + 40))
+    assert origin(others) == "fitted on this batch and 40 images of others"
+    assert origin(replace(others, model=replace(others.model, reused=True))) == "reused"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["batches", "--output", "s3://b/x"], ["plan", "s3://b/x"], ["run", "s3://b/x"]]
+)
+def test_without_credentials_s3_is_not_waited_for(arguments: list[str], tmp_path: Path) -> None:
+    nobody = {
+        **dict.fromkeys(name for name in os.environ if name.startswith("AWS_")),
+        "HOME": str(tmp_path),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    done = start(*arguments, environment=nobody)
+    told = "there are no AWS credentials here; set AWS_PROFILE, or sign in (aws sso login)"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"orchard: error: {told}\n"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from spark_job.claims import Claim
     from spark_job.objects import Folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def held() -> Iterator[list[Claim]]:

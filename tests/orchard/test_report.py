@@ -18,6 +18,8 @@ from tests.spark_job.published import publish_batch
 if TYPE_CHECKING:
     from spark_job.objects import Folder
 
+pytestmark = pytest.mark.slow
+
 BATCH = "apples"
 
 

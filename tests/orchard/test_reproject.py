@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from spark_job.objects import Folder
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_use_recommends_makes_batches_comparable(output: Folder) -> None:
     for batch, n in (("apples", 12), ("kiwis", 30), ("plums", 20)):

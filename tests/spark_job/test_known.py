@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from dataclasses import asdict, replace
@@ -191,7 +192,9 @@ def test_a_renamed_image_is_known_by_its_content(batch: Batch) -> None:
     assert "Plum/copy.jpg" in [row["path"] for row in batch.table("features")]
 
 
-def test_what_is_known_has_the_labels_that_are_listed_now(batch: Batch) -> None:
+def test_what_is_known_has_the_labels_that_are_listed_now(
+    batch: Batch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A person's corrections of a batch that did not change are not paid for in inference."""
     before = {row["path"]: row for row in batch.table("features")}
     os.utime(batch.images / "Plum/Plum_001.jpg", ns=(1, 1))  # which is known by its content
@@ -216,7 +219,10 @@ def test_what_is_known_has_the_labels_that_are_listed_now(batch: Batch) -> None:
     for path, row in found.items():
         assert row["features"] == before[path]["features"]
     assert "1 dropped, 3 relabelled" in summarize(receipt)
-    without = batch.run(**LIMITS)
+    with caplog.at_level(logging.WARNING, "orchard"):
+        without = batch.run(**LIMITS)
+    assert "has corrections (1 dropped, 3 relabelled), and this one has none" in caplog.text
+    assert f"give --corrections {receipt.results}/corrections.csv" in caplog.text
     assert told(without.counts) == (10, 0, 7, 2, 1), "corrections hold for the run they are given"
     runs = [batch.output / "results/b/runs" / one.run for one in (receipt, without)]
     assert [(run / "corrections.csv").exists() for run in runs] == [True, False]

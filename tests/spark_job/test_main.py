@@ -261,7 +261,8 @@ def test_an_interrupt_publishes_nothing_keeps_what_was_done_and_leaves_no_proces
     took = monotonic() - asked
     assert job.returncode == 130
     where = f"{tmp_path}/out/work/batch/r"
-    message = f"interrupted; nothing was published, and what was done stays in {where}"
+    told = f"and what was done stays in {where}; the same command goes on from there"
+    message = f"interrupted; nothing was published, {told}"
     assert err.splitlines()[-1] == f"orchard: error: {message}"
     assert "Traceback" not in err
     assert "Exception" not in err

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from spark_job.objects import Folder
 
+pytestmark = pytest.mark.slow
+
 BATCH = "monday"
 N = 12
 

@@ -107,6 +107,7 @@ def renamed(found: Results, kind: str) -> Results:
         ("1 KB to be escaped", 100, 1_000),
     ],
 )
+@pytest.mark.slow
 def test_of_20000_images_it_takes_5_megabytes_at_most(
     monkeypatch: pytest.MonkeyPatch, kind: str, least_pictures: int, least_points: int
 ) -> None:
