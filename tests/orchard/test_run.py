@@ -20,6 +20,7 @@ from orchard import job_options
 from orchard.app import app
 from orchard.options import RESULTS_HERE
 from spark_job import lineage
+from spark_job.contract import work_folder
 from spark_job.objects import open_folder
 from spark_job.settings import make_parser, parse_args
 from tests.orchard.command import orchard, refusal, succeed
@@ -90,7 +91,7 @@ def test_an_interrupt_is_the_jobs(place: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     started = monotonic()
-    while not list(place.glob(f"{RESULTS_HERE}/work/many/*/parts/*.json")):
+    while not list((place / RESULTS_HERE).glob(f"{work_folder('many', '*')}/parts/*.json")):
         assert monotonic() - started < 60
         sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -139,6 +140,13 @@ def test_home_is_put_in_behind_an_equals_sign(place: Path, monkeypatch: pytest.M
 
 
 class TestOptions:
+    @pytest.fixture(autouse=True)
+    def signed_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As somebody; S3 is not asked for anything here."""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+
     def test_the_command_takes_every_option_of_the_job(self) -> None:
         commands: Any = get_command(app)
         taken = {name for option in commands.commands["run"].params for name in option.opts}

@@ -36,7 +36,7 @@ from rehearsal.aws.faults import Effect, Fault
 from rehearsal.emr.yarn import wait_for
 from rehearsal.local_cloud import REGION
 from spark_job import __version__, contract, deployed, retries, s3
-from spark_job.contract import CURRENT, IMAGES, results_folder, run_folder
+from spark_job.contract import CURRENT, IMAGES, results_folder, run_folder, work_folder
 from tests.orchard.command import orchard, refusal, rows, succeed
 from tests.rehearsal.test_what_roles_do import allowed_actions
 from tests.rehearsal.watching import OPERATOR, VIEWER, alive
@@ -261,7 +261,9 @@ def test_how_it_went_is_told_afterwards(july: Result, monkeypatch: pytest.Monkey
 def test_a_second_run_is_left_alone_and_then_stopped(cloud: LocalCloud) -> None:
     held = Event()
     cloud.endpoint.faults.add(
-        Fault("s3:PutObject", resource="/work/july/july.2/", before=lambda _: held.wait(180))
+        Fault(
+            "s3:PutObject", resource=work_folder("july", "july.2"), before=lambda _: held.wait(180)
+        )
     )
     try:
         _leave_alone_and_stop(cloud)
