@@ -12,6 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore import xform_name
+from botocore.model import ListShape, StructureShape
 
 from tests.pages import REPOSITORY, TEXT
 from tests.stacks.definitions import check_call, service_model
@@ -49,13 +50,11 @@ def said() -> list[str]:
 
 def _values(shape: Shape, words: list[str]) -> Any:
     """Read an option's words as the CLI does, as far as pages and messages use it."""
-    if shape.type_name == "structure" and "=" in words[0]:
+    if isinstance(shape, StructureShape) and "=" in words[0]:
         pairs = dict(pair.split("=", 1) for pair in words[0].split(","))
-        members: dict[str, Any] = getattr(shape, "members", {})
-        return {name: _values(members[name], [value]) for name, value in pairs.items()}
-    if shape.type_name == "list":
-        member: Shape = getattr(shape, "member")  # noqa: B009
-        return [_values(member, [word]) for word in words]
+        return {name: _values(shape.members[name], [value]) for name, value in pairs.items()}
+    if isinstance(shape, ListShape):
+        return [_values(shape.member, [word]) for word in words]
     if shape.type_name == "map":
         text = words[0]
         return {pair.split("=")[0]: [pair.split("=")[1]] for pair in text.split(",")}

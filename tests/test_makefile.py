@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from rehearsal.__main__ import parse
+from tests.making import make
 
 REPOSITORY = Path(__file__).parents[1]
 SAYS_ITS_WORDS = f"""#!{sys.executable}
@@ -35,17 +34,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(environment: Path, target: str, arguments: str) -> list[str]:
     """Run a recipe, and return what it gives Python after the module's name."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(
-        ["make", target, f"VENV={environment}", f"PYTHON={sys.executable}", f"ARGS={arguments}"],
-        cwd=REPOSITORY,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    given: list[str] = json.loads(done.stdout.splitlines()[-1])
+    said = make(target, f"VENV={environment}", f"PYTHON={sys.executable}", f"ARGS={arguments}")
+    given: list[str] = json.loads(said.splitlines()[-1])
     return given[2:]
 
 

@@ -567,15 +567,16 @@ def test_what_cannot_work_is_told_in_words_before_anything_is_paid(run: Run, nam
     assert not run(name).asked(CREATE)
 
 
-@pytest.mark.parametrize("name", [*REFUSED, *SUCCEEDED])
+@pytest.mark.parametrize(
+    # The command makes an object of what it is told.
+    "name",
+    [name for name in (*REFUSED, *SUCCEEDED) if isinstance(CASES[name].given, dict)],
+)
 def test_the_command_refuses_in_the_machines_own_words_what_the_machine_does(
     run: Run, fruits: Synthesis, name: str
 ) -> None:
-    given = CASES[name].given
-    if not isinstance(given, dict):
-        pytest.skip("the command makes an object")
     bucket = run("the least input").output["results"].split("/")[2]
-    given = json.loads(json.dumps(given).replace(DATA, bucket))
+    given = json.loads(json.dumps(CASES[name].given).replace(DATA, bucket))
     told = refusal(given, bounds_of(fruits.stack.config), bucket)
     # moto escapes what is not ASCII.
     cause = re.sub(r"\\u(....)", lambda code: chr(int(code[1], 16)), run(name).cause)
